@@ -1,0 +1,1 @@
+"""What producers and workers both need; no model library, ever."""

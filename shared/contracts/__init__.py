@@ -1,0 +1,1 @@
+"""The wire types: frozen pydantic models of every request, result and event. Imports pydantic alone."""
