@@ -1,0 +1,1 @@
+"""The only place that imports model libraries: roles, engines, training, evaluation."""
