@@ -212,6 +212,13 @@ class OutOfMemory(EngineFailed):
     code = "out_of_memory"
 
 
+class AttemptTimeout(MaeariError):
+    """The attempt took too long."""
+
+    code = "timeout"
+    retryable = True
+
+
 class StoreUnavailable(MaeariError):
     """A store that the job needs is not reachable."""
 

@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     # --- jobs ---
     queue_limit: int = 10_000
     """Messages that one queue holds, waiting or parked, before a producer is refused."""
+    tenant_limit: int = 5_000
+    """Messages of one tenant that one queue holds; keeps one tenant from filling it."""
     tenant_share: int = 1
     """Messages of one tenant that wait in a queue's shared list at a time; the others are parked behind their tenant."""
     lease_s: float = 6.0

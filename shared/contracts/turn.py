@@ -74,8 +74,6 @@ class TurnResult(Wire):
     adapter: str | None = None
     voice: str | None = None
     finish_reason: str
-    blocked: bool = False
-    """A safety rule answered in the persona's place."""
     usage: Usage
     ttft_ms: float
     """Milliseconds from acceptance to the first token."""

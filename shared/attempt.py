@@ -1,0 +1,241 @@
+"""One attempt at a job or stage: what a task's body may do, and how its end is recorded."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Literal
+
+import redis
+from celery.exceptions import Ignore
+from pydantic import BaseModel, ValidationError
+
+from . import pulse
+from .blobs import open_store
+from .contracts.base import Fault, Request, first_problem
+from .contracts.catalog import TaskSpec
+from .errors import AttemptTimeout, InvalidRequest, JobCancelled, MaeariError
+from .jobs import STAGE_SEPARATOR, Append, Claim, Jobs, Refused, Report, Stage
+from .protocols import BlobStore
+from .settings import settings
+
+log = logging.getLogger(__name__)
+
+Body = Callable[["Attempt", Any], BaseModel | None]
+"""A task: reads its request, calls one engine method, gives the result. None: it goes on in the stages it opened."""
+
+OWNER = f"{socket.gethostname()}:{os.getpid()}"
+"""How a claim names its worker."""
+
+
+class Attempt:
+    """Handed to a task's body. What it emits or opens is buffered and reported at once by the pulse or at the end."""
+
+    def __init__(self, claim: Claim, spec: TaskSpec, jobs: Jobs) -> None:
+        """`claim`: the right to run; `spec`: what is fixed about the task."""
+        self.claim = claim
+        self.spec = spec
+        self.jobs = jobs
+        self.stop = threading.Event()
+        """Set when the attempt must end: cancelled, overdue, taken over."""
+        self.verdict: str = "ok"
+        self.timeout_at = time.monotonic() + spec.timeout_s
+        self.sending = threading.Lock()
+        """Held while a report is on its way, so that the last one comes last."""
+        self.lock = threading.Lock()
+        self.beat_at = time.monotonic()
+        self._events: list[tuple[str, dict[str, Any]]] = []
+        self._stages: list[Stage] = []
+        self._appends: list[Append] = []
+        self._last: Stage | None = None
+        self._checkpoint = ""
+        self._delta: list[str] = []
+        self._offset = 0
+
+    # --- what a body may use ---
+
+    @property
+    def tenant(self) -> str:
+        """Whose data this is."""
+        return self.claim.tenant
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds left to this attempt: its own limit or the job's deadline, whichever comes first."""
+        return max(0.0, min(self.timeout_at - time.monotonic(), self.claim.deadline_ms / 1000 - time.time()))
+
+    @cached_property
+    def blobs(self) -> BlobStore:
+        """The blob store."""
+        return store()
+
+    @cached_property
+    def root_request(self) -> dict[str, Any]:
+        """The request of the job that this stage belongs to."""
+        request: dict[str, Any] = json.loads(json.loads(self.claim.root_message)["body"])[0][0]
+        return request
+
+    def stage(self, name: str, task: str, request: Request) -> Stage:
+        """A stage of this job; the same name is the same stage, however often it is asked for."""
+        return Stage(f"{self.claim.root}{STAGE_SEPARATOR}{name}", task, request.model_dump(exclude_none=True, mode="json"))
+
+    def emit(self, kind: str, **data: Any) -> None:
+        """Tell the caller something now."""
+        self.conclude(kind, **data)
+        pulse.flusher().add(self)
+
+    def conclude(self, kind: str, **data: Any) -> None:
+        """Tell the caller something together with the end of this attempt."""
+        with self.lock:
+            self._flush_delta()
+            self._events.append((kind, data))
+
+    def say(self, text: str) -> None:
+        """New text of the reply; joined with what comes within `llm_flush_ms`."""
+        with self.lock:
+            self._delta.append(text)
+        pulse.flusher().add(self)
+
+    def start_at(self, offset: int) -> None:
+        """The reply's first `offset` characters stand already."""
+        self._offset = offset
+
+    def open(self, stage: Stage, *, checkpoint: str = "") -> None:
+        """Begin a further stage now, before this one ends; a later attempt goes on from `checkpoint`."""
+        with self.lock:
+            self._stages.append(stage)
+            self._checkpoint = checkpoint
+        pulse.flusher().add(self)
+
+    def then(self, stage: Stage) -> None:
+        """Begin a further stage when this one has ended well."""
+        with self.lock:
+            self._stages.append(stage)
+
+    def then_wait_for_stages(self, last: Stage) -> None:
+        """The job goes on in its stages; `last` ends it once no other is open."""
+        self._last = last
+
+    def remember(self, append: Append) -> None:
+        """Append to short-term memory when this attempt ends well, and only then."""
+        self._appends.append(append)
+
+    # --- reporting ---
+
+    def drain(self) -> Report | None:
+        """What has gathered since the last report; None when nothing has."""
+        with self.lock:
+            self._flush_delta()
+            if not self._events and not self._stages:
+                return None
+            report = Report(events=self._events, stages=self._stages, checkpoint=self._checkpoint)
+            self._events, self._stages = [], []
+            return report
+
+    def heed(self, verdict: str) -> None:
+        """Take in what a report was answered with."""
+        self.beat_at = time.monotonic()
+        if verdict != "ok" and self.verdict == "ok":
+            self.verdict = verdict
+            self.stop.set()
+
+    def finish(self, result: BaseModel | None) -> None:
+        """Record the end, with all that is still buffered, in one step."""
+        pulse.flusher().forget(self)
+        with self.sending, self.lock:
+            self._flush_delta()
+            dumped = None if result is None else result.model_dump(mode="json")
+            ending: Literal["done", "wait"] = "wait" if self._last is not None else "done"
+            report = Report(
+                events=self._events,
+                stages=self._stages,
+                appends=self._appends,
+                ending=ending,
+                result=dumped,
+                ends_job=ending == "done" and (not self.claim.in_turn or self.spec.name == "turns.finish"),
+                last=self._last,
+            )
+            self.heed(self.jobs.report(self.claim, report))
+
+    def _flush_delta(self) -> None:
+        if self._delta:
+            text = "".join(self._delta)
+            self._events.append(("text.delta", {"offset": self._offset, "text": text}))
+            self._offset += len(text)
+            self._delta = []
+
+
+_store: list[BlobStore] = []
+
+
+def store() -> BlobStore:
+    """The blob store of this process."""
+    if not _store:
+        _store.append(open_store(settings().blobs))
+    return _store[0]
+
+
+def parse(spec: TaskSpec, payload: Any) -> Any:
+    """The task's request from a message. Raises `InvalidRequest` with the field."""
+    try:
+        return spec.request.model_validate(payload)
+    except ValidationError as error:
+        field, sentence = first_problem(error.errors(include_url=False, include_input=False))
+        raise InvalidRequest(sentence, field=field) from None
+
+
+def run(spec: TaskSpec, body: Body, job_id: str, payload: Any, jobs: Jobs) -> None:
+    """Claim, run and record. Raises `Ignore` when there is nothing to do, and the error that the job failed with."""
+    claim = jobs.claim(job_id, OWNER)
+    if isinstance(claim, Refused):
+        log.info("not run job=%s task=%s: %s", job_id, spec.name, claim.reason)
+        raise Ignore
+    attempt = Attempt(claim, spec, jobs)
+    try:
+        with pulse.keeper().watching(attempt):
+            request = parse(spec, payload)
+            if request.tenant != claim.tenant:
+                raise InvalidRequest(f"The job was enqueued for tenant {claim.tenant}.", field="tenant")
+            attempt.finish(body(attempt, request))
+    except MaeariError as error:
+        _fail(attempt, error)
+    except redis.RedisError as error:
+        # Nothing can be recorded now. The lease runs out and the reconciler delivers the record again.
+        log.warning("Redis failed under job=%s task=%s: %s", job_id, spec.name, type(error).__name__)
+        raise Ignore from error
+    except Exception as error:
+        log.exception("unexpected error in job=%s task=%s", job_id, spec.name)
+        _fail(attempt, MaeariError(f"({type(error).__name__})"))
+    if attempt.verdict != "ok":
+        log.info("stopped job=%s task=%s: %s", job_id, spec.name, attempt.verdict)
+        raise Ignore
+
+
+def _fail(attempt: Attempt, error: MaeariError) -> None:
+    """Record a failure by the error tree's rules. An attempt that was told to stop has nothing to record."""
+    if attempt.verdict == "timeout":
+        error = AttemptTimeout(f"The limit is {attempt.spec.timeout_s:.0f} s.")
+    elif attempt.verdict != "ok":
+        return
+    elif isinstance(error, JobCancelled):
+        log.warning("job=%s stopped without a reason", attempt.claim.id)
+    fault = Fault(
+        code=error.code, message=error.message, stage=attempt.spec.name, field=error.field, retryable=error.retryable
+    )
+    pulse.flusher().forget(attempt)
+    outcome = attempt.jobs.fail(attempt.claim, fault, retry_ms=backoff_ms(attempt.claim.attempt) if error.retryable else None)
+    log.info("job=%s task=%s attempt=%d: %s %s", attempt.claim.id, attempt.spec.name, attempt.claim.attempt, error.code, outcome)
+    raise error
+
+
+def backoff_ms(attempt: int) -> int:
+    """Milliseconds before the next attempt: doubling from half a second up to 30 s, with full jitter on its upper half."""
+    ceiling = min(30_000, 500 * 2 ** (attempt - 1))
+    return random.randint(ceiling // 2, ceiling)  # noqa: S311 - jitter, not a secret

@@ -1,0 +1,143 @@
+"""The one JSON message: Celery's protocol 2 in Kombu's Redis envelope, as any producer may write it.
+
+Fields and what Celery 5.7 does without them: docs/wire-contract.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from .contracts.catalog import CATALOG
+from .errors import InvalidRequest, UnknownTask
+
+_HIDDEN = "(…)"
+"""Stands in events and logs for the arguments, which are user text."""
+
+
+def build(task: str, job_id: str, request: dict[str, Any], *, priority: int = 0) -> str:
+    """The message that asks for `task` under `job_id`; `request` is the JSON object of the task's request."""
+    return json.dumps(
+        {
+            "body": json.dumps([[request], {}, {}], ensure_ascii=False),
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "headers": {"task": task, "id": job_id, "root_id": job_id, "lang": "py", "retries": 0, "ignore_result": True},
+            "properties": {
+                "delivery_tag": str(uuid.uuid4()),
+                "priority": priority,
+                "delivery_info": {"exchange": "", "routing_key": CATALOG[task].queue},
+            },
+        },
+        ensure_ascii=False,
+    )
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A message that Celery can take, and what it asks for."""
+
+    message: dict[str, Any]
+    task: str
+    job_id: str
+    request: Any
+
+
+def check(raw: bytes | str, queue: str | None = None) -> Checked:
+    """Read a message as strictly as Celery needs it, so that none stops a worker.
+
+    Raises `InvalidRequest` (or `UnknownTask`) that names what is wrong. `queue`: where it was found.
+    """
+    message = _json(raw, "message")
+    headers, properties = _object(message, "headers"), _object(message, "properties")
+    task, job_id = _string(headers, "task"), _string(headers, "id")
+    if task not in CATALOG:
+        raise UnknownTask(task[:100], field="headers.task")
+    if queue is not None and CATALOG[task].queue != queue:
+        raise InvalidRequest(f"{task} belongs to queue {CATALOG[task].queue}, not {queue}.", field="headers.task")
+    if message.get("content-type") != "application/json":
+        raise InvalidRequest("content-type must be application/json.", field="content-type")
+    request = _request(_body(message, properties))
+    priority = properties.get("priority", 0)
+    if not isinstance(priority, int) or isinstance(priority, bool):
+        raise InvalidRequest("must be a whole number.", field="properties.priority")
+    return Checked(_normal(message, task, job_id, priority), task, job_id, request)
+
+
+def _normal(message: dict[str, Any], task: str, job_id: str, priority: int) -> dict[str, Any]:
+    """The message with nothing left to chance: a tag of its own, known headers only, arguments hidden from events."""
+    message["headers"] = {
+        "task": task,
+        "id": job_id,
+        "root_id": job_id,
+        "lang": "py",
+        "retries": 0,
+        "ignore_result": True,
+        "argsrepr": _HIDDEN,
+        "kwargsrepr": "{}",
+    }
+    message["properties"] = {
+        "delivery_tag": str(uuid.uuid4()),
+        "body_encoding": message["properties"].get("body_encoding") or "utf-8",
+        "priority": priority,
+        "delivery_info": {"exchange": "", "routing_key": CATALOG[task].queue, "priority": priority},
+        "correlation_id": job_id,
+    }
+    message["content-encoding"] = "utf-8"
+    return message
+
+
+def _json(raw: bytes | str, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"is not JSON: {str(error)[:120]}", field=what) from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("must be a JSON object.", field=what)
+    return value
+
+
+def _object(parent: dict[str, Any], name: str) -> dict[str, Any]:
+    value = parent.get(name)
+    if not isinstance(value, dict):
+        raise InvalidRequest("must be an object.", field=name)
+    return value
+
+
+def _string(parent: dict[str, Any], name: str) -> str:
+    value = parent.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= 200:
+        raise InvalidRequest("must be a string of 1 to 200 characters.", field=f"headers.{name}")
+    return value
+
+
+def _body(message: dict[str, Any], properties: dict[str, Any]) -> Any:
+    body, encoding = message.get("body"), properties.get("body_encoding")
+    if not isinstance(body, str):
+        raise InvalidRequest("must be a string.", field="body")
+    try:
+        if encoding == "base64":
+            return json.loads(base64.b64decode(body, validate=True))
+        if encoding in (None, "", "utf-8"):
+            return json.loads(body)
+    except (ValueError, binascii.Error, RecursionError) as error:
+        raise InvalidRequest(f"is not JSON: {str(error)[:120]}", field="body") from None
+    raise InvalidRequest("must be base64 or utf-8.", field="properties.body_encoding")
+
+
+def _request(body: Any) -> Any:
+    """The single argument; keyword arguments and embedded chains are refused, since they would name further tasks."""
+    if not isinstance(body, list) or len(body) != 3:
+        raise InvalidRequest("must be [[request], {}, {}].", field="body")
+    args, kwargs, embed = body
+    if not isinstance(args, list) or len(args) != 1 or kwargs not in ({}, None):
+        raise InvalidRequest("must be [[request], {}, {}].", field="body")
+    if embed is not None and (not isinstance(embed, dict) or any(embed.values())):
+        raise InvalidRequest("callbacks, chains and chords are not taken from messages.", field="body")
+    if kwargs is None:
+        raise InvalidRequest("keyword arguments must be an empty object.", field="body")
+    return args[0]

@@ -1,0 +1,317 @@
+"""The job record: the truth about every job, changed by the scripts in `lua/` alone, each atomic.
+
+A Celery message only carries a job's id to a worker; lost or doubled messages change nothing. Why stock Celery on Redis
+is not enough: docs/decisions/0001-job-records.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import redis
+
+from . import envelope
+from .contracts.base import Fault
+from .contracts.catalog import CATALOG
+from .errors import InvalidRequest, JobNotFound, QueueFull
+from .keys import BATCH, Keys
+from .settings import Settings
+
+Verdict = Literal["ok", "lost", "ended", "deadline", "gone"]
+"""What a running attempt learns when it reports: go on, or why it must stop."""
+
+STAGE_SEPARATOR = "/"
+"""Between a job's id and a stage's name; no producer's id holds it."""
+
+
+class Stage(NamedTuple):
+    """A further stage of a job, recorded and pushed when the attempt reports it."""
+
+    id: str
+    task: str
+    request: dict[str, Any]
+
+
+class Append(NamedTuple):
+    """A value for a bounded, expiring list (short-term memory)."""
+
+    key: str
+    value: str
+    keep: int
+    ttl_s: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an attempt does to the world in one step; nothing of it happens once its fence is stale."""
+
+    events: Sequence[tuple[str, dict[str, Any]]] = ()
+    stages: Sequence[Stage] = ()
+    appends: Sequence[Append] = ()
+    checkpoint: str = ""
+    """What a later attempt may go on from; recorded together with the stages of this report."""
+    ending: Literal["", "done", "wait"] = ""
+    result: dict[str, Any] | None = None
+    """With `done`: the record's result."""
+    ends_job: bool = False
+    """With `done`: the result is the whole job's."""
+    last: Stage | None = None
+    """With `wait`: the stage that ends the job, started once no other is open."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to run one attempt."""
+
+    id: str
+    fence: int
+    attempt: int
+    root: str
+    """Id of the job that this stage belongs to; its own id for a job of a single stage."""
+    tenant: str
+    deadline_ms: int
+    created_ms: int
+    """When the job was accepted."""
+    root_message: str
+    """The job's own message; its request tells a stage what the job is about."""
+    checkpoint: str = ""
+    """What an earlier attempt left to go on from."""
+
+    @property
+    def in_turn(self) -> bool:
+        """This is a stage of a larger job."""
+        return self.root != self.id
+
+
+@dataclass(frozen=True)
+class Refused:
+    """No attempt: the record has ended, is running elsewhere, or met its deadline."""
+
+    reason: str
+
+
+class DeadLetter(NamedTuple):
+    """A message that could not be run."""
+
+    entry: str
+    queue: str
+    job_id: str
+    task: str
+    reason: str
+    raw: str
+
+    @property
+    def at_ms(self) -> int:
+        """When it was buried, Redis time."""
+        return int(self.entry.split("-")[0])
+
+
+@dataclass
+class Jobs:
+    """All that may be done to job records, over one Redis client (decoding replies to `str`)."""
+
+    client: redis.Redis
+    keys: Keys
+    _scripts: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, script: str, *args: Any) -> Any:
+        """Run a script of `lua/`."""
+        return self._script(script)(args=[self.keys.prefix, *args])
+
+    def _script(self, name: str) -> Any:
+        if name not in self._scripts:
+            self._scripts[name] = self.client.register_script(_source(name))
+        return self._scripts[name]
+
+    # --- producers ---
+
+    def enqueue(
+        self,
+        job_id: str,
+        task: str,
+        request: dict[str, Any],
+        *,
+        tenant: str,
+        priority: int = 0,
+        deadline_ms: int = 0,
+        presence: bool = False,
+    ) -> bool:
+        """Record and push a job. False: the id is known already. Raises `QueueFull` with a hint when to come back."""
+        spec = CATALOG[task]
+        message = envelope.build(task, job_id, request, priority=priority)
+        answer = self.run(
+            "enqueue", job_id, task, spec.queue, priority, tenant, deadline_ms, int(presence), spec.max_attempts, message
+        )
+        if answer[0] == "full":
+            hint = int(answer[1]) / 1000
+            raise QueueFull(f"Queue {spec.queue} has no room for {tenant}; come back in {hint:.1f} s.", retry_after_s=hint)
+        return bool(answer[0] == "ok")
+
+    def cancel(self, job_id: str) -> str:
+        """End a job. `cancelled`, or the state in which it had ended. Raises `JobNotFound`."""
+        state = str(self.run("cancel", job_id))
+        if state == "unknown":
+            raise JobNotFound(job_id)
+        return state
+
+    # --- workers ---
+
+    def claim(self, job_id: str, owner: str) -> Claim | Refused:
+        """Begin an attempt on a record, or learn why not."""
+        answer = self.run("claim", job_id, owner)
+        if answer[0] != "ok":
+            return Refused(":".join(answer))
+        _, fence, attempt, root, tenant, deadline, created, message, checkpoint = answer
+        return Claim(job_id, int(fence), int(attempt), root, tenant, int(deadline), int(created), message, checkpoint)
+
+    def report(self, claim: Claim, report: Report) -> Verdict:
+        """Apply a report."""
+        verdict: Verdict = self.run("advance", *_report_args(claim, report))
+        return verdict
+
+    def report_all(self, reports: Sequence[tuple[Claim, Report]]) -> list[Verdict]:
+        """Apply the reports of many attempts in one round trip; the verdicts, in order."""
+        script = self._script("advance")
+        pipe = self.client.pipeline(transaction=False)
+        for claim, report in reports:
+            args = _report_args(claim, report)
+            pipe.evalsha(script.sha, 0, self.keys.prefix, *args)  # type: ignore[no-untyped-call]
+        answers = pipe.execute(raise_on_error=False)
+        for place, answer in enumerate(answers):
+            if isinstance(answer, redis.exceptions.NoScriptError):  # Redis was restarted; this loads it
+                answers[place] = self.report(*reports[place])
+            elif isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    def fail(self, claim: Claim, fault: Fault, *, retry_ms: int | None) -> str:
+        """End an attempt badly; `retry_ms`: try again after that long, None: never. `retry`, `failed` or `lost`."""
+        return str(self.run("fail", claim.id, claim.fence, fault.model_dump_json(), -1 if retry_ms is None else retry_ms))
+
+    def stages(self, job_id: str) -> list[tuple[str, dict[str, str]]]:
+        """The records of a job's stages, in the order of their making."""
+        ids = self.client.lrange(self.keys.stages(job_id), 0, -1)
+        pipe = self.client.pipeline(transaction=False)
+        for stage in ids:
+            pipe.hgetall(self.keys.job(stage))
+        return list(zip(ids, pipe.execute(), strict=True))
+
+    def now_ms(self) -> int:
+        """Redis time, the only clock that records know."""
+        seconds, micros = self.client.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def hand_back(self, job_id: str) -> bool:
+        """Put back a popped message whose record was not claimed."""
+        return bool(self.run("hand_back", job_id))
+
+    # --- keepers ---
+
+    def configure(self, settings: Settings) -> None:
+        """Write the limits that the scripts apply."""
+        limits = {
+            "share": settings.tenant_share,
+            "queue_limit": settings.queue_limit,
+            "tenant_limit": settings.tenant_limit,
+            "lease_ms": int(settings.lease_s * 1000),
+            "redeliver_ms": int(settings.redeliver_after_s * 1000),
+            "job_ttl_s": settings.job_ttl_s,
+            "events_ttl_s": settings.events_ttl_s,
+            "open_ttl_s": settings.open_ttl_s,
+            "deadline_ms": int(settings.default_deadline_s * 1000),
+            "presence_ttl_s": settings.presence_ttl_s,
+            "dead_limit": settings.dead_limit,
+        }
+        self.client.hset(self.keys.config, mapping=limits)
+
+    def reconcile(self, limit: int = 500) -> tuple[int, int, int]:
+        """One pass over what is due: (delivered again, taken over from dead workers, ended)."""
+        again, taken, ended = self.run("reconcile", limit)
+        return int(again), int(taken), int(ended)
+
+    def bury(self, queue: str, raw: str, fault: Fault, job_id: str = "") -> str:
+        """Keep an unreadable message as a dead letter and fail its job, where one is known."""
+        return str(self.run("bury", queue, fault.message, raw, job_id, fault.model_dump_json()))
+
+    def dead(self, limit: int = 100) -> list[DeadLetter]:
+        """The newest dead letters."""
+        rows = self.client.xrevrange(self.keys.dead, count=limit)
+        return [_dead_letter(entry, values) for entry, values in rows]
+
+    def dead_letter(self, entry: str) -> DeadLetter:
+        """One dead letter. Raises `JobNotFound`."""
+        rows = self.client.xrange(self.keys.dead, entry, entry)
+        if not rows:
+            raise JobNotFound(f"No dead letter {entry}.")
+        return _dead_letter(*rows[0])
+
+    def replay(self, entry: str) -> str:
+        """Run a dead letter again under its job id, which is given back. It is validated as if it came new."""
+        letter = self.dead_letter(entry)
+        checked = envelope.check(letter.raw)
+        spec = CATALOG[checked.task]
+        request = spec.request.model_validate(checked.request)
+        priority = BATCH if checked.message["properties"]["priority"] >= BATCH else 0
+        message = envelope.build(checked.task, checked.job_id, checked.request, priority=priority)
+        answer = self.run(
+            "replay", entry, checked.job_id, checked.task, spec.queue, priority, request.tenant, spec.max_attempts, message
+        )
+        if answer == "gone":
+            raise JobNotFound(f"No dead letter {entry}.")
+        if answer == "open":
+            raise InvalidRequest(f"A job {checked.job_id} is under way; its dead letter stays.", field="id")
+        return checked.job_id
+
+    def purge(self, entry: str | None = None) -> int:
+        """Delete one dead letter, or all; how many went."""
+        if entry is not None:
+            return int(self.client.xdel(self.keys.dead, entry))
+        count = int(self.client.xlen(self.keys.dead))
+        self.client.xtrim(self.keys.dead, maxlen=0, approximate=False)
+        return count
+
+
+@cache
+def _source(script: str) -> str:
+    folder = Path(__file__).parent / "lua"
+    return "\n".join((folder / f"{name}.lua").read_text("utf-8") for name in ("common", script))
+
+
+def _report_args(claim: Claim, report: Report) -> list[Any]:
+    result = json.dumps(report.result, ensure_ascii=False) if report.result is not None else ""
+    meta = _success(claim.root, result) if report.ends_job else ""
+    args: list[Any] = [claim.id, claim.fence, report.ending, result, meta, _last(claim, report), report.checkpoint]
+    args.append(len(report.events))
+    for kind, data in report.events:
+        args += (kind, json.dumps(data, ensure_ascii=False))
+    args.append(len(report.stages))
+    for stage in report.stages:
+        spec = CATALOG[stage.task]
+        args += (stage.id, stage.task, spec.queue, spec.max_attempts, envelope.build(stage.task, stage.id, stage.request))
+    args.append(len(report.appends))
+    for append in report.appends:
+        args += append
+    return args
+
+
+def _last(claim: Claim, report: Report) -> str:
+    if report.last is None:
+        return ""
+    stage = report.last
+    env = envelope.build(stage.task, stage.id, stage.request)
+    return json.dumps({"id": stage.id, "task": stage.task, "queue": CATALOG[stage.task].queue, "env": env})
+
+
+def _success(job_id: str, result: str) -> str:
+    """Celery's result of a finished job (`celery.backends.base`, `_get_result_meta`)."""
+    head = json.dumps({"status": "SUCCESS", "traceback": None, "children": [], "task_id": job_id})
+    return f'{head[:-1]}, "result": {result or "null"}}}'
+
+
+def _dead_letter(entry: str, values: dict[str, str]) -> DeadLetter:
+    return DeadLetter(entry, values["queue"], values["job_id"], values["task"], values["reason"], values["raw"])

@@ -1,0 +1,59 @@
+-- Look at the records that are due: deliver lost messages again, take over from dead workers, end what is too late.
+-- Harmless when several run it at once, or when a message was not lost after all: the claim lets one attempt through.
+--
+-- ARGV  1 prefix  2 records to look at
+-- Gives {delivered again, taken over, ended}
+local again, taken, ended = 0, 0, 0
+
+-- When the message that is served next was pushed. Lists are in order of pushing, so what was pushed before and is still
+-- queued has left the list without being claimed.
+local heads = {}
+local function head_pushed(queue, priority)
+  local list = list_of(queue, priority)
+  if heads[list] == nil then
+    heads[list] = NOW
+    local raw = redis.call('LINDEX', list, -1)
+    if raw then
+      heads[list] = 0
+      local ok, message = pcall(cjson.decode, raw)
+      if ok and type(message) == 'table' and type(message.headers) == 'table' and type(message.headers.id) == 'string' then
+        heads[list] = tonumber(redis.call('HGET', key_of(message.headers.id), 'pushed') or 0)
+      end
+    end
+  end
+  return heads[list]
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'open', '-inf', NOW, 'LIMIT', 0, tonumber(ARGV[2]))) do
+  local job = key_of(id)
+  local r = redis.call('HMGET', job, 'state', 'root', 'deadline', 'task', 'queue', 'priority', 'pushed', 'lease', 'env')
+  local state, root = r[1], r[2]
+  if not state or TERMINAL[state] then
+    redis.call('ZREM', P .. 'open', id)
+  else
+    local why = obstacle(id, root, r[3])
+    if why and (state ~= 'running' or tonumber(r[8]) <= NOW) then
+      drop(id, root, r[4], why)
+      ended = ended + 1
+    elseif state == 'running' and tonumber(r[8]) > NOW then
+      redis.call('ZADD', P .. 'open', r[8], id)
+    elseif state == 'running' then
+      redis.call('HSET', job, 'state', 'queued')
+      push(id, true)
+      redis.call('HSET', job, 'pushed', r[7])
+      taken = taken + 1
+    elseif state == 'delayed' then
+      redis.call('HSET', job, 'state', 'queued')
+      push(id, false)
+    elseif state == 'waiting' then
+      redis.call('ZADD', P .. 'open', r[3], id)
+    else
+      if tonumber(r[7]) < head_pushed(r[5], r[6]) then
+        redis.call('RPUSH', list_of(r[5], r[6]), r[9])
+        again = again + 1
+      end
+      redis.call('ZADD', P .. 'open', math.min(NOW + config('redeliver_ms'), tonumber(r[3])), id)
+    end
+  end
+end
+return {again, taken, ended}

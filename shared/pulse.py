@@ -1,0 +1,157 @@
+"""The two threads that keep attempts alive and their callers informed.
+
+The keeper renews leases and listens for cancellations; the flusher sends buffered text and stages of all running
+attempts in one pipeline. Neither is ever run by an engine's loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING
+
+import redis
+
+from .connection import connect, jobs
+from .jobs import Report
+from .settings import settings
+
+if TYPE_CHECKING:
+    from .attempt import Attempt
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.25
+"""Seconds between two looks at timeouts."""
+
+
+class Keeper:
+    """Renews the leases of this process's attempts and stops those that must end."""
+
+    def __init__(self) -> None:
+        """Start the threads."""
+        self._attempts: dict[str, Attempt] = {}
+        self._lock = threading.Lock()
+        self._busy = threading.Event()
+        self._beat_every = settings().lease_s / 3
+        threading.Thread(target=self._beat, name="keeper", daemon=True).start()
+        threading.Thread(target=self._listen, name="cancel-listener", daemon=True).start()
+
+    @contextlib.contextmanager
+    def watching(self, attempt: Attempt) -> Iterator[None]:
+        """Keep `attempt` alive while the block runs."""
+        with self._lock:
+            self._attempts[attempt.claim.id] = attempt
+            self._busy.set()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._attempts.pop(attempt.claim.id, None)
+                if not self._attempts:
+                    self._busy.clear()
+
+    def running(self) -> int:
+        """Attempts under way in this process."""
+        return len(self._attempts)
+
+    def _snapshot(self) -> list[Attempt]:
+        with self._lock:
+            return list(self._attempts.values())
+
+    def _beat(self) -> None:
+        while True:
+            self._busy.wait()
+            time.sleep(TICK_S)
+            now = time.monotonic()
+            attempts = self._snapshot()
+            for attempt in attempts:
+                if now > attempt.timeout_at:
+                    attempt.heed("timeout")
+            due = [a for a in attempts if now - a.beat_at >= self._beat_every and a.verdict in ("ok", "timeout")]
+            with contextlib.suppress(redis.RedisError):
+                self._renew(due)
+
+    def _renew(self, due: list[Attempt]) -> None:
+        if due:
+            verdicts = jobs().report_all([(attempt.claim, Report()) for attempt in due])
+            for attempt, verdict in zip(due, verdicts, strict=True):
+                attempt.heed(verdict)
+
+    def _listen(self) -> None:
+        """Cancellations ring here at once; without the doorbell the next heartbeat brings them."""
+        client = connect(settings().redis_url, socket_timeout=None)
+        while True:
+            with contextlib.suppress(redis.RedisError), client.pubsub(ignore_subscribe_messages=True) as channel:
+                channel.subscribe(jobs().keys.cancel_channel)
+                for message in channel.listen():
+                    self._stop(message["data"])
+            time.sleep(1.0)
+
+    def _stop(self, root: str) -> None:
+        for attempt in self._snapshot():
+            if attempt.claim.root == root:
+                attempt.heed("ended")
+
+
+class Flusher:
+    """Sends what attempts have buffered: the first piece at once, then everything of `llm_flush_ms` together."""
+
+    def __init__(self) -> None:
+        """Start the thread."""
+        self._dirty: dict[str, Attempt] = {}
+        self._lock = threading.Lock()
+        self._ring = threading.Event()
+        self._pause = settings().llm_flush_ms / 1000
+        threading.Thread(target=self._flush, name="flusher", daemon=True).start()
+
+    def add(self, attempt: Attempt) -> None:
+        """`attempt` has something to send. Cheap; called from engines' callbacks."""
+        with self._lock:
+            self._dirty[attempt.claim.id] = attempt
+        self._ring.set()
+
+    def forget(self, attempt: Attempt) -> None:
+        """Nothing more is to be sent of `attempt`."""
+        with self._lock:
+            self._dirty.pop(attempt.claim.id, None)
+
+    def _flush(self) -> None:
+        while True:
+            self._ring.wait()
+            self._ring.clear()
+            try:
+                self._send()
+            except redis.RedisError as error:
+                log.warning("could not send events: %s", type(error).__name__)
+            except Exception:
+                log.exception("could not send events")
+            time.sleep(self._pause)
+
+    def _send(self) -> None:
+        with self._lock:
+            dirty, self._dirty = list(self._dirty.values()), {}
+        with contextlib.ExitStack() as held:
+            for attempt in dirty:
+                held.enter_context(attempt.sending)
+            drained = [(attempt, report) for attempt in dirty if (report := attempt.drain()) is not None]
+            if drained:
+                verdicts = jobs().report_all([(attempt.claim, report) for attempt, report in drained])
+                for (attempt, _), verdict in zip(drained, verdicts, strict=True):
+                    attempt.heed(verdict)
+
+
+@cache
+def keeper() -> Keeper:
+    """The keeper of this process."""
+    return Keeper()
+
+
+@cache
+def flusher() -> Flusher:
+    """The flusher of this process."""
+    return Flusher()

@@ -1,0 +1,90 @@
+"""The guarded Kombu channel: a malformed message is dead-lettered, never fatal, and nothing is written per message.
+
+Two differences to Kombu's Redis channel (pinned version; `tests/contracts/test_transport.py` watches them):
+
+- every popped message of the catalog's queues is checked before Celery sees it;
+- no `unacked` bookkeeping. The job record already recovers a message whose worker dies (see `shared.jobs`), and the
+  stock restore on a lost connection is what runs jobs twice. An unclaimed message is handed back on the way out.
+"""
+
+from __future__ import annotations
+
+import logging
+from queue import Empty
+from typing import Any
+
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import redis as kombu_redis
+from kombu.utils.encoding import bytes_to_str
+
+from . import connection, envelope
+from .contracts.base import Fault
+from .contracts.catalog import QUEUES
+from .errors import MaeariError
+
+log = logging.getLogger(__name__)
+
+ALIAS = "maeari"
+"""Scheme of broker URLs that use this transport."""
+
+
+class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
+    """Kombu's channel with a guard at its mouth."""
+
+    ack_emulation = False
+
+    def _brpop_read(self, **options: Any) -> bool:
+        try:
+            key, raw = self._popped(options)
+            queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            message = _guard(raw, queue) if queue in QUEUES else kombu_redis.loads(bytes_to_str(raw))
+            if message is not None:
+                self.connection._deliver(message, queue)
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def _popped(self, options: dict[str, Any]) -> tuple[bytes, bytes]:
+        try:
+            popped = self.client.parse_response(self.client.connection, "BRPOP", **options)
+        except self.connection_errors:
+            self.client.connection.disconnect()
+            raise
+        if not popped:
+            raise Empty
+        return popped[0], popped[1]
+
+    def _restore(self, message: Any, leftmost: bool = False) -> None:
+        if message.headers and message.delivery_info.get("routing_key") in QUEUES:
+            connection.jobs().hand_back(message.headers["id"])
+
+
+def _guard(raw: bytes, queue: str) -> dict[str, Any] | None:
+    """The message in the form that Celery needs, or None when it went to the dead letters."""
+    try:
+        return envelope.check(raw, queue).message
+    except MaeariError as error:
+        log.warning("dead letter from queue %s: %s field=%s", queue, error.code, error.field)
+        fault = Fault(code="invalid_message", message=f"{error.field}: {error.message}", stage=queue, field=error.field)
+        connection.jobs().bury(queue, raw.decode("utf-8", "backslashreplace"), fault, _job_id(raw))
+        return None
+
+
+def _job_id(raw: bytes) -> str:
+    """The id of the job that an unreadable message carries, as far as one can tell."""
+    try:
+        found = kombu_redis.loads(bytes_to_str(raw))["headers"]["id"]
+    except Exception:
+        return ""
+    return found if isinstance(found, str) else ""
+
+
+class Transport(kombu_redis.Transport):  # type: ignore[misc]
+    """Kombu's Redis transport over guarded channels."""
+
+    Channel = GuardedChannel
+
+
+TRANSPORT_ALIASES[ALIAS] = f"{__name__}:Transport"

@@ -1,0 +1,8 @@
+"""The named tasks, thin: read a request, call one engine method, tell the caller, give the result.
+
+Importing the package registers all of them.
+"""
+
+from . import knowledge, llm, rag, stt, tts, turns
+
+__all__ = ["knowledge", "llm", "rag", "stt", "tts", "turns"]
