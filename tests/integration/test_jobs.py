@@ -1,0 +1,326 @@
+"""The job record on a real Redis: every promise of `shared.jobs`, one at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from shared.contracts.base import Fault
+from shared.contracts.catalog import QUEUES
+from shared.errors import InvalidRequest, JobNotFound, QueueFull
+from shared.jobs import Append, Claim, Jobs, Refused, Report, Stage
+from shared.keys import BATCH, PERMANENT, Keys, queue_list
+from tests.support.servers import RedisServer
+from tests.support.waiting import until
+
+FAULT = Fault(code="engine_failed", message="The engine failed on this job.", stage="rag.embed", retryable=True)
+REQUEST = {"texts": ["안녕"]}
+
+
+@pytest.fixture
+def jobs(redis_server: RedisServer) -> Iterator[Jobs]:
+    """Records on an empty database; afterwards no key may be left that neither expires nor is meant to stay."""
+    client = redis_server.client
+    client.flushall()
+    yield Jobs(client, Keys("maeari:"))
+    permanent = {f"maeari:{name}" for name in PERMANENT} | {queue_list(q, p) for q in QUEUES for p in (0, BATCH)}
+    counters = ("maeari:shares", "maeari:parked")  # gone with the last waiting job
+    leaked = {key for key in client.scan_iter("*") if client.ttl(key) == -1 and not key.startswith(counters)}
+    assert leaked <= permanent
+
+
+def enqueue(jobs: Jobs, job_id: str = "j1", **options: Any) -> bool:
+    return jobs.enqueue(job_id, "rag.embed", REQUEST, tenant=options.pop("tenant", "t"), **options)
+
+
+def claim(jobs: Jobs, job_id: str = "j1") -> Claim:
+    claimed = jobs.claim(job_id, "w1")
+    assert isinstance(claimed, Claim), claimed
+    return claimed
+
+
+def pop(jobs: Jobs, queue: str = "rag") -> str | None:
+    raw = jobs.client.rpop(queue)
+    return json.loads(raw)["headers"]["id"] if raw else None
+
+
+def kinds(jobs: Jobs, job_id: str = "j1") -> list[str]:
+    return [fields["type"] for _, fields in jobs.client.xrange(jobs.keys.events(job_id))]
+
+
+def state(jobs: Jobs, job_id: str = "j1") -> str | None:
+    found: str | None = jobs.client.hget(jobs.keys.job(job_id), "state")
+    return found
+
+
+def expire_lease(jobs: Jobs, job_id: str) -> None:
+    """As if the worker had been silent for longer than its lease."""
+    jobs.client.hset(jobs.keys.job(job_id), "lease", 1)
+    jobs.client.zadd(jobs.keys.open, {job_id: 1})
+
+
+def overdue(jobs: Jobs, job_id: str) -> None:
+    jobs.client.zadd(jobs.keys.open, {job_id: 1})
+
+
+def test_a_job_runs_once_and_its_result_stands_where_celery_looks(jobs: Jobs) -> None:
+    assert enqueue(jobs)
+    assert pop(jobs) == "j1"
+    held = claim(jobs)
+    assert jobs.report(held, Report(ending="done", result={"n": 1}, ends_job=True)) == "ok"
+    assert state(jobs) == "done"
+    assert kinds(jobs) == ["accepted", "started", "done"]
+    meta = json.loads(jobs.client.get("celery-task-meta-j1"))
+    assert (meta["status"], meta["result"], meta["task_id"]) == ("SUCCESS", {"n": 1}, "j1")
+    assert jobs.claim("j1", "w2") == Refused("ended:done")
+    assert jobs.client.zcard(jobs.keys.open) == 0
+
+
+def test_the_same_id_twice_is_one_job(jobs: Jobs) -> None:
+    assert enqueue(jobs)
+    assert not enqueue(jobs)
+    assert jobs.client.llen("rag") == 1
+
+
+def test_two_workers_cannot_hold_one_record(jobs: Jobs) -> None:
+    enqueue(jobs)
+    claim(jobs)
+    assert jobs.claim("j1", "w2") == Refused("busy")
+
+
+def test_a_worker_whose_lease_ran_out_can_do_nothing_more(jobs: Jobs) -> None:
+    enqueue(jobs)
+    pop(jobs)
+    late = claim(jobs)
+    expire_lease(jobs, "j1")
+    assert jobs.reconcile() == (0, 1, 0)
+    assert pop(jobs) == "j1"
+    fresh = claim(jobs)
+    assert fresh.fence == late.fence + 1
+    assert jobs.report(late, Report(events=[("progress", {})])) == "lost"
+    assert jobs.report(late, Report(ending="done", result={"n": 1}, ends_job=True)) == "lost"
+    assert jobs.fail(late, FAULT, retry_ms=None) == "lost"
+    assert jobs.report(fresh, Report(ending="done", result={"n": 2}, ends_job=True)) == "ok"
+    assert json.loads(jobs.client.get("celery-task-meta-j1"))["result"] == {"n": 2}
+
+
+def test_a_repeated_finish_is_the_same_finish(jobs: Jobs) -> None:
+    enqueue(jobs)
+    held = claim(jobs)
+    done = Report(ending="done", result={}, ends_job=True)
+    assert [jobs.report(held, done), jobs.report(held, done)] == ["ok", "ok"]
+    assert kinds(jobs).count("done") == 1
+
+
+def test_a_message_lost_between_redis_and_worker_is_delivered_again(jobs: Jobs) -> None:
+    enqueue(jobs)
+    pop(jobs)  # and the worker dies before it claims
+    assert jobs.reconcile() == (0, 0, 0), "not before its time"
+    overdue(jobs, "j1")
+    assert jobs.reconcile() == (1, 0, 0)
+    assert pop(jobs) == "j1"
+
+
+def test_a_message_that_waits_in_its_queue_is_not_delivered_again(jobs: Jobs) -> None:
+    for tenant in "abc":
+        enqueue(jobs, f"j-{tenant}", tenant=tenant)
+        overdue(jobs, f"j-{tenant}")
+    assert jobs.reconcile() == (0, 0, 0)
+    assert jobs.client.llen("rag") == 3
+
+
+def test_a_lost_message_is_noticed_while_younger_ones_wait(jobs: Jobs) -> None:
+    enqueue(jobs, "old", tenant="a")
+    pop(jobs)
+    jobs.client.hincrby(jobs.keys.job("old"), "pushed", -1000)
+    enqueue(jobs, "young", tenant="b")
+    overdue(jobs, "old")
+    assert jobs.reconcile() == (1, 0, 0)
+    assert pop(jobs) == "old"
+
+
+def test_a_job_that_kills_its_workers_ends_in_the_dead_letters(jobs: Jobs) -> None:
+    enqueue(jobs)
+    for _ in range(3):
+        assert pop(jobs) == "j1"
+        claim(jobs)
+        expire_lease(jobs, "j1")
+        assert jobs.reconcile() == (0, 1, 0)
+    pop(jobs)
+    assert jobs.claim("j1", "w") == Refused("dropped:dead")
+    assert state(jobs) == "failed"
+    assert json.loads(jobs.client.get("celery-task-meta-j1"))["result"]["exc_type"] == "attempts_exhausted"
+    assert kinds(jobs)[-1] == "failed"
+    assert [letter.job_id for letter in jobs.dead()] == ["j1"]
+
+
+def test_a_dead_letter_is_replayed_once_and_validated_again(jobs: Jobs) -> None:
+    test_a_job_that_kills_its_workers_ends_in_the_dead_letters(jobs)
+    (letter,) = jobs.dead()
+    assert jobs.replay(letter.entry) == "j1"
+    assert pop(jobs) == "j1"
+    claim(jobs)
+    with pytest.raises(JobNotFound):
+        jobs.replay(letter.entry)
+    entry = jobs.bury("rag", "{", FAULT)
+    with pytest.raises(InvalidRequest):
+        jobs.replay(entry)
+    assert [letter.entry for letter in jobs.dead()] == [entry], "what cannot be read stays"
+
+
+def test_a_retryable_failure_comes_again_later_and_then_dies(jobs: Jobs) -> None:
+    enqueue(jobs)
+    for attempt in range(3):
+        assert pop(jobs) == "j1"
+        assert jobs.fail(claim(jobs), FAULT, retry_ms=10) == ("retry" if attempt < 2 else "failed")
+        overdue(jobs, "j1")
+        jobs.reconcile()
+    assert kinds(jobs) == ["accepted", "started", "retrying"] * 1 + ["started", "retrying", "started", "failed"]
+    assert [letter.job_id for letter in jobs.dead()] == ["j1"]
+
+
+def test_a_fault_of_the_caller_fails_at_once(jobs: Jobs) -> None:
+    enqueue(jobs)
+    assert jobs.fail(claim(jobs), FAULT, retry_ms=None) == "failed"
+    assert jobs.dead() == []
+
+
+def test_a_cancelled_job_never_starts(jobs: Jobs) -> None:
+    enqueue(jobs)
+    assert jobs.cancel("j1") == "cancelled"
+    assert jobs.cancel("j1") == "cancelled", "the state in which it ended"
+    assert jobs.claim("j1", "w") == Refused("ended:cancelled")
+    assert kinds(jobs) == ["accepted", "cancelled"]
+    assert json.loads(jobs.client.get("celery-task-meta-j1"))["status"] == "REVOKED"
+    with pytest.raises(JobNotFound):
+        jobs.cancel("nobody")
+
+
+def test_a_running_job_learns_that_it_was_cancelled(jobs: Jobs) -> None:
+    enqueue(jobs)
+    held = claim(jobs)
+    jobs.cancel("j1")
+    assert jobs.report(held, Report()) == "ended"
+    assert jobs.report(held, Report(ending="done", result={}, ends_job=True)) == "ended"
+    assert kinds(jobs) == ["accepted", "started", "cancelled"]
+
+
+def test_a_job_past_its_deadline_is_dropped_and_says_so(jobs: Jobs) -> None:
+    enqueue(jobs, deadline_ms=1)
+    until(lambda: jobs.now_ms() > int(jobs.client.hget(jobs.keys.job("j1"), "deadline")), "the deadline has passed")
+    assert jobs.claim("j1", "w") == Refused("dropped:deadline")
+    assert json.loads(jobs.client.hget(jobs.keys.job("j1"), "fault"))["code"] == "deadline_exceeded"
+
+
+def test_a_job_whose_caller_is_gone_is_dropped(jobs: Jobs) -> None:
+    enqueue(jobs, presence=True)
+    held = claim(jobs)
+    assert jobs.report(held, Report()) == "ok"
+    jobs.client.delete(jobs.keys.presence("j1"))
+    assert jobs.report(held, Report()) == "gone"
+    assert json.loads(jobs.client.hget(jobs.keys.job("j1"), "fault"))["code"] == "caller_gone"
+
+
+def test_a_turn_ends_after_its_last_stage_exactly_once(jobs: Jobs) -> None:
+    jobs.enqueue("j1", "turns.start", {}, tenant="t")
+    top = claim(jobs)
+    last = Stage("j1/finish", "turns.finish", {})
+    jobs.report(top, Report(ending="wait", stages=[Stage("j1/llm", "llm.generate", {})], last=last))
+    assert state(jobs) == "waiting"
+    writer = claim(jobs, "j1/llm")
+    for seq in range(3):
+        stage = Stage(f"j1/tts/{seq}", "tts.synthesize", {})
+        assert jobs.report(writer, Report(stages=[stage])) == "ok"
+        assert jobs.report(writer, Report(stages=[stage])) == "ok", "the same sentence again is the same stage"
+    jobs.report(claim(jobs, "j1/tts/1"), Report(ending="done", result={}))
+    jobs.report(writer, Report(ending="done", result={}))
+    jobs.report(claim(jobs, "j1/tts/0"), Report(ending="done", result={}))
+    assert state(jobs, "j1/finish") is None
+    jobs.report(claim(jobs, "j1/tts/2"), Report(ending="done", result={}))
+    finisher = claim(jobs, "j1/finish")
+    append = Append("maeari:session:t:p:s", "x", 2, 60)
+    assert jobs.report(finisher, Report(ending="done", result={"reply": "안녕"}, ends_job=True, appends=[append])) == "ok"
+    assert (state(jobs), kinds(jobs)[-1]) == ("done", "done")
+    assert jobs.client.lrange("maeari:session:t:p:s", 0, -1) == ["x"]
+
+
+def test_a_failed_stage_ends_the_turn_and_its_other_stages(jobs: Jobs) -> None:
+    jobs.enqueue("j1", "turns.start", {}, tenant="t")
+    stages = [Stage(f"j1/tts/{seq}", "tts.synthesize", {}) for seq in range(3)]
+    jobs.report(claim(jobs), Report(ending="wait", stages=stages, last=Stage("j1/finish", "turns.finish", {})))
+    held = claim(jobs, "j1/tts/0")
+    assert jobs.fail(claim(jobs, "j1/tts/1"), FAULT, retry_ms=None) == "failed"
+    assert state(jobs) == "failed"
+    assert jobs.report(held, Report(ending="done", result={})) == "ended"
+    assert jobs.claim("j1/tts/2", "w") == Refused("dropped:ended")
+    assert kinds(jobs).count("failed") == 1
+    assert jobs.client.zcard(jobs.keys.open) == 0
+
+
+def test_a_later_attempt_knows_the_checkpoint_of_an_earlier_one(jobs: Jobs) -> None:
+    enqueue(jobs)
+    jobs.report(claim(jobs), Report(checkpoint="up to here"))
+    expire_lease(jobs, "j1")
+    jobs.reconcile()
+    assert claim(jobs).checkpoint == "up to here"
+
+
+def test_tenants_take_turns_in_a_queue(jobs: Jobs) -> None:
+    for number in range(5):
+        enqueue(jobs, f"a{number}", tenant="a")
+    enqueue(jobs, "b0", tenant="b")
+    served = []
+    while job_id := pop(jobs):
+        claim(jobs, job_id)
+        served.append(job_id)
+    assert served == ["a0", "b0", "a1", "a2", "a3", "a4"]
+    assert not jobs.client.exists(jobs.keys.shares("rag"))
+
+
+def test_interactive_jobs_and_batch_jobs_wait_in_lists_of_their_own(jobs: Jobs) -> None:
+    enqueue(jobs, "slow", priority=9)
+    enqueue(jobs, "fast")
+    assert pop(jobs, "rag:9") == "slow"
+    assert pop(jobs, "rag") == "fast"
+
+
+def test_a_cancelled_job_gives_its_place_to_its_tenants_next(jobs: Jobs) -> None:
+    for number in range(3):
+        enqueue(jobs, f"a{number}")
+    jobs.cancel("a1")
+    jobs.cancel("a0")
+    assert [pop(jobs), pop(jobs), pop(jobs)] == ["a0", "a2", None]
+
+
+def test_a_full_queue_says_when_to_come_back(jobs: Jobs) -> None:
+    jobs.client.hset(jobs.keys.config, mapping={"queue_limit": 3, "tenant_limit": 2})
+    for number in range(3):
+        enqueue(jobs, f"a{number}", tenant="a")
+    with pytest.raises(QueueFull) as refused:
+        enqueue(jobs, "b0", tenant="b")
+    assert refused.value.retry_after_s > 0
+    assert not jobs.client.exists(jobs.keys.job("b0"))
+    jobs.client.delete(jobs.keys.config)
+
+
+def test_what_was_popped_but_not_begun_goes_back_to_the_front(jobs: Jobs) -> None:
+    enqueue(jobs, "j1", tenant="a")
+    enqueue(jobs, "j2", tenant="b")
+    pop(jobs)
+    assert jobs.hand_back("j1")
+    assert pop(jobs) == "j1"
+    claim(jobs)
+    assert not jobs.hand_back("j1")
+
+
+def test_many_reports_travel_together_and_survive_a_forgotten_script(jobs: Jobs) -> None:
+    claims = []
+    for number in range(3):
+        enqueue(jobs, f"j{number}", tenant=f"t{number}")
+        claims.append(claim(jobs, f"j{number}"))
+    jobs.client.script_flush()
+    assert jobs.report_all([(held, Report(events=[("progress", {})])) for held in claims]) == ["ok"] * 3
+    assert [kinds(jobs, f"j{n}").count("progress") for n in range(3)] == [1, 1, 1]

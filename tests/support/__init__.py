@@ -1,0 +1,1 @@
+"""Servers, clusters and waiting for tests."""

@@ -1,0 +1,167 @@
+"""A worker's life: load the engines, warm them up, say ready, consume, drain; end when an engine is dead.
+
+Celery's specifics of a worker live here and in `shared.app`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from typing import Any, Literal
+
+import redis
+from celery import bootsteps, signals
+from celery.worker import components
+
+from shared import pulse
+from shared.app import app
+from shared.connection import jobs
+from shared.contracts.base import EngineInfo
+from shared.contracts.status import WorkerStatus
+from shared.protocols import Engine
+from shared.runtime import engines
+from shared.settings import settings
+
+from .roles import Role
+
+log = logging.getLogger("maeari.worker")
+
+STATUS_EVERY_S = 3.0
+STATUS_TTL_S = 15
+ENGINE_DEAD_EXIT = 70
+"""Exit status of a worker whose engine has died (EX_SOFTWARE); the supervisor starts it anew."""
+
+
+def loaded() -> list[Engine]:
+    """The engines of this process."""
+    return [engine for engine in vars(engines).values() if engine is not None]
+
+
+class Herald:
+    """Tells operators what this worker is and does."""
+
+    def __init__(self, role: Role, name: str) -> None:
+        """Begin to speak, in the state `loading`."""
+        self.role = role
+        self.name = name
+        self.state: Literal["loading", "ready", "draining"] = "loading"
+        self._infos: tuple[EngineInfo, ...] = ()
+        self._started_ms = int(time.time() * 1000)
+        threading.Thread(target=self._speak, name="herald", daemon=True).start()
+
+    def become(self, state: Literal["loading", "ready", "draining"]) -> None:
+        """Enter a state and say so at once."""
+        self.state = state
+        self._infos = tuple(engine.info for engine in loaded())
+        with contextlib.suppress(redis.RedisError):
+            self._say()
+
+    def leave(self) -> None:
+        """This worker is no more."""
+        with contextlib.suppress(redis.RedisError):
+            jobs().client.delete(jobs().keys.worker(self.name))
+
+    def _speak(self) -> None:
+        while True:
+            with contextlib.suppress(redis.RedisError):
+                self._say()
+            time.sleep(STATUS_EVERY_S)
+
+    def _say(self) -> None:
+        status = WorkerStatus(
+            name=self.name,
+            role=self.role.name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            state=self.state,
+            started_ms=self._started_ms,
+            running=pulse.keeper().running(),
+            gpu=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+            engines=self._infos,
+        )
+        jobs().client.set(jobs().keys.worker(self.name), status.model_dump_json(), ex=STATUS_TTL_S)
+
+
+def _keep_house() -> None:
+    """The reconciler: any number of conductors run it, no leader is needed."""
+    while True:
+        time.sleep(settings().reconcile_every_s)
+        with contextlib.suppress(redis.RedisError):
+            again, taken, ended = jobs().reconcile()
+            if again or taken or ended:
+                log.warning("reconciled: %d delivered again, %d taken over, %d ended", again, taken, ended)
+
+
+def _watch(herald: Herald) -> None:
+    """End the process when an engine is dead: what it still held is taken over by others when its leases run out."""
+    while True:
+        time.sleep(0.5)
+        for engine in loaded():
+            dead = getattr(engine, "dead", None)
+            if dead is not None and dead.is_set():
+                log.error("engine %s is dead; the worker ends", engine.info.name)
+                herald.leave()
+                _wait_idle(2.0)
+                os._exit(ENGINE_DEAD_EXIT)
+
+
+def _wait_idle(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while pulse.keeper().running() and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def _engine_step(role: Role, herald: Herald) -> type[bootsteps.StartStopStep]:
+    class EngineStep(bootsteps.StartStopStep):  # type: ignore[misc]
+        """Loads before the pool starts and closes after it has drained; a failure aborts the worker's start."""
+
+        requires = ()
+
+        def start(self, worker: Any) -> None:
+            began = time.perf_counter()
+            role.load(engines)
+            for engine in loaded():
+                engine.warm_up()
+            log.warning("%s loaded its engines in %.1f s", herald.name, time.perf_counter() - began)
+
+        def stop(self, worker: Any) -> None:
+            for engine in loaded():
+                engine.close()
+            herald.leave()
+
+        terminate = stop
+
+    return EngineStep
+
+
+def run(role: Role, name: str) -> None:
+    """Run a worker of `role` until it is told to stop."""
+    jobs().configure(settings())
+    herald = Herald(role, name)
+    step = _engine_step(role, herald)
+    app.steps["worker"].add(step)
+    # Celery starts steps in the order of `requires`: engines before the pool, and so stopped after it.
+    components.Pool.requires = (*components.Pool.requires, step)
+
+    @signals.worker_ready.connect(weak=False)
+    def _ready(**_: Any) -> None:
+        herald.become("ready")
+        threading.Thread(target=_watch, args=(herald,), name="watch", daemon=True).start()
+        if role.keeps_house:
+            threading.Thread(target=_keep_house, name="reconciler", daemon=True).start()
+
+    @signals.worker_shutting_down.connect(weak=False)
+    def _draining(**_: Any) -> None:
+        herald.become("draining")
+
+    app.worker_main(_command_line(role, name))
+
+
+def _command_line(role: Role, name: str) -> list[str]:
+    options = ["worker", "--hostname", name, "--queues", ",".join(role.queues), "--pool", role.pool]
+    options += ["--concurrency", str(role.concurrency), "--loglevel", settings().log_level]
+    return [*options, "--without-gossip", "--without-mingle"]
