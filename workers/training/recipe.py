@@ -1,0 +1,205 @@
+"""Recipes: what is trained, on what, for how long. Read strictly, before hours are lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shared.contracts.base import first_problem
+from shared.errors import ConfigurationInvalid
+
+FOLDER = Path(__file__).resolve().parent / "recipes"
+"""The recipes that ship with the code."""
+
+R = TypeVar("R", bound=BaseModel)
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Part(BaseModel):
+    """A piece of a recipe: frozen, and no key passes that nothing reads."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Schedule(Part):
+    """How long and how fast; the learning rate rises linearly, then falls along a cosine."""
+
+    batch: Positive = 32
+    """Examples in one forward pass."""
+    accumulation: Positive = 1
+    """Forward passes per optimizer step."""
+    steps: Positive | None = None
+    """Optimizer steps; or `epochs`."""
+    epochs: Annotated[float, Field(gt=0.0)] | None = None
+    """Passes over the training examples; or `steps`."""
+    learning_rate: Annotated[float, Field(gt=0.0, le=0.1)]
+    """Highest learning rate."""
+    warmup: Share = 0.03
+    """Share of the steps over which the learning rate rises."""
+    floor: Share = 0.02
+    """Share of the highest learning rate that is left at the end."""
+    weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    clip: Annotated[float, Field(gt=0.0)] = 1.0
+    """Longest gradient."""
+    validate_every: Positive = 250
+    """Optimizer steps between two looks at the validation split; a checkpoint follows each."""
+    patience: Positive | None = None
+    """Validations without a better loss after which training stops early; empty: never."""
+    max_minutes: Annotated[float, Field(gt=0.0)] | None = None
+    """Guard: the cosine is hurried so that training ends by then."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Schedule:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        return self
+
+
+class Source(Part):
+    """Dialogues to train on: the project's own generator or a JSONL file."""
+
+    style: str | None = None
+    """Speech style of generated dialogues: `neutral` or a pack; or `file`."""
+    file: Path | None = None
+    """JSONL, one `{"messages": [{"role", "content"}, ...]}` a line, the answer last; or `style`."""
+    count: Positive | None = None
+    """Generated dialogues; of a file, empty means all."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Source:
+        if (self.style is None) == (self.file is None):
+            raise ValueError("give either style or file")
+        if self.style is not None and self.count is None:
+            raise ValueError("generated dialogues need a count")
+        return self
+
+
+class Data(Part):
+    """The training examples and what is split off them."""
+
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    validation: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.02
+    """Share of the examples that is never trained on and decides the best checkpoint."""
+    max_tokens: Annotated[int, Field(ge=32)] = 512
+    """Longer examples are left out, and counted."""
+
+
+class Shape(Part):
+    """Size of a Llama that is trained from nothing."""
+
+    vocabulary: Annotated[int, Field(ge=384)]
+    """Tokens, of which 256 are bytes."""
+    width: Annotated[int, Field(ge=32)]
+    depth: Positive
+    """Transformer blocks."""
+    heads: Positive
+    feed_forward: Annotated[int, Field(ge=32)]
+    """Inner width of a block's second half."""
+    positions: Annotated[int, Field(ge=128)] = 1024
+    """Longest prompt and reply together, in tokens."""
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Shape:
+        if self.width % self.heads or self.width // self.heads not in (32, 64, 128):
+            raise ValueError("width / heads must be 32, 64 or 128, the head sizes that vLLM runs on a CPU")
+        return self
+
+
+class Examination(Part):
+    """Held-out cases that a finished model answers; the figures go into its card."""
+
+    cases: Positive = 100
+    """Cases per style."""
+    max_new_tokens: Positive = 96
+
+
+class Lora(Part):
+    """A low-rank adapter, in peft's terms."""
+
+    rank: Literal[8, 16, 32, 64, 128, 256]
+    """The ranks that vLLM serves."""
+    alpha: Positive
+    dropout: Share = 0.0
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Linear layers that get an adapter: those vLLM serves."""
+
+
+class LanguageRecipe(Part):
+    """A small language model with its tokenizer, from nothing."""
+
+    kind: Literal["language"]
+    seed: int = 0
+    shape: Shape
+    data: Data
+    schedule: Schedule
+    examination: Examination = Examination()
+
+
+class AdapterRecipe(Part):
+    """A LoRA adapter over a base model; 4-bit weights make it QLoRA."""
+
+    kind: Literal["adapter"]
+    seed: int = 0
+    base_model: str
+    """Folder under the models' path, absolute folder or hub name."""
+    pack: str
+    """The pack whose speech style the adapter gives; examined against the other packs' rules."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    quantization: Literal["none", "4bit"] = "none"
+    """`4bit`: bitsandbytes NF4 with double quantization, on CUDA alone."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the computation; without AVX-512 a CPU is fastest in float32."""
+    checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    lora: Lora
+    data: Data
+    schedule: Schedule
+    examination: Examination = Examination()
+
+    @model_validator(mode="after")
+    def _quantized_on_cuda(self) -> AdapterRecipe:
+        if self.quantization == "4bit" and self.device == "cpu":
+            raise ValueError("quantization 4bit needs device cuda or auto")
+        return self
+
+
+def recipe_path(name: str) -> Path:
+    """The file of a shipped recipe, or `name` itself where it is a file. Raises `ConfigurationInvalid`."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
+        raise ConfigurationInvalid(f"There is no recipe {name}. Known: {known}.", field="recipe")
+    return path
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The keys of a recipe file, unchecked. Raises `ConfigurationInvalid` naming file and line."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise invalid(path, "(file)", f"cannot be read ({type(error).__name__})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise invalid(path, f"line {mark.line + 1}" if mark else "(file)", "is not YAML") from error
+    if not isinstance(content, dict):
+        raise invalid(path, "(file)", "must be a mapping")
+    return content
+
+
+def read_recipe(path: Path, model: type[R]) -> R:
+    """The recipe in `path`. Raises `ConfigurationInvalid` naming file and field."""
+    try:
+        return model.model_validate(read_mapping(path))
+    except ValidationError as error:
+        field, problem = first_problem(error.errors())
+        raise invalid(path, field, problem) from error
+
+
+def invalid(path: Path, field: str, problem: str) -> ConfigurationInvalid:
+    """The error for a bad `field` of the file `path`."""
+    return ConfigurationInvalid(f"{path.name}, {field}: {problem}", field=f"{path.name}:{field}")
