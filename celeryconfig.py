@@ -17,7 +17,6 @@ broker_use_ssl = {"ssl_cert_reqs": "required"} if _settings.redis_url.startswith
 broker_transport_options = {
     "priority_steps": [0, BATCH],
     "sep": SEPARATOR,
-    "queue_order_strategy": "priority",
     "health_check_interval": 10,
     "socket_keepalive": True,
     "socket_connect_timeout": 3,
