@@ -1,0 +1,73 @@
+"""Values for slots: real Korean words and made-up ones, some of them held out from training."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from typing import Literal
+
+from workers.training.corpus.facts import table
+
+Split = Literal["train", "held"]
+
+MADE_UP = 0.4
+"""Share of made-up words where a slot allows them: what has never been seen can only be copied."""
+
+_ONSETS = "ㄱㄴㄷㄹㅁㅂㅅㅇㅈㅊㅋㅌㅍㅎ"
+_ALL_ONSETS = "ㄱㄲㄴㄷㄸㄹㅁㅂㅃㅅㅆㅇㅈㅉㅊㅋㅌㅍㅎ"
+_VOWELS = (0, 1, 4, 5, 6, 8, 12, 13, 17, 18, 20)
+_FINALS = (0, 0, 0, 0, 0, 4, 4, 8, 16, 21, 1)
+_SUFFIXES = {
+    "place": ("", " 마을", " 공원", "골", " 섬", " 역"),
+    "food": ("", "떡", "죽", "차", "국", "전"),
+    "thing": ("", " 인형", " 상자", " 그림"),
+    "animal": ("", "새"),
+    "flower": ("", "꽃"),
+    "color": ("색",),
+    "instrument": ("",),
+    "name": ("",),
+    "person_name": ("",),
+}
+_HELD_SHARE = 6
+_SMALL = 20
+
+
+def draw(slot: str, rng: random.Random, split: Split) -> str:
+    """A value for a slot. One that training draws is never drawn for `held`, save in slots with few possible values."""
+    for _ in range(100):
+        value = _made_up(slot, rng) if slot in _SUFFIXES and rng.random() < MADE_UP else _real(slot, rng)
+        if _few(slot) or split_of(value) == split:
+            return value
+    raise AssertionError(f"slot {slot} has no {split} values")
+
+
+def split_of(value: str) -> Split:
+    """To which split a value belongs; decided by the value alone."""
+    return "held" if zlib.crc32(value.encode()) % _HELD_SHARE == 0 else "train"
+
+
+def real(slot: str) -> list[str]:
+    """Every real word of a slot."""
+    lists = table("values")
+    if f"{slot}_first" in lists:
+        return [f"{a} {b}" for a in lists[f"{slot}_first"] for b in lists[f"{slot}_second"]]
+    words: list[str] = lists[slot]
+    return words
+
+
+def _few(slot: str) -> bool:
+    return slot not in _SUFFIXES and len(real(slot)) <= _SMALL
+
+
+def _real(slot: str, rng: random.Random) -> str:
+    return rng.choice(real(slot))
+
+
+def _made_up(slot: str, rng: random.Random) -> str:
+    length = 2 if slot == "person_name" else rng.choice((2, 2, 3))
+    return "".join(_syllable(rng) for _ in range(length)) + rng.choice(_SUFFIXES[slot])
+
+
+def _syllable(rng: random.Random) -> str:
+    onset = _ALL_ONSETS.index(rng.choice(_ONSETS))
+    return chr(ord("가") + (onset * 21 + rng.choice(_VOWELS)) * 28 + rng.choice(_FINALS))
