@@ -84,8 +84,8 @@ def context_line(text: str) -> str:
 def _system(pack: Pack, sources: Sequence[Source], context_chars: int) -> str:
     lines = _fitting((context_line(source.text) for source in sources), context_chars)
     return _template("system.txt").format(
-        persona="\n".join(pack.persona.prompt.persona),
-        safety="\n".join(pack.persona.prompt.safety),
+        persona="\n".join(pack.prompt.persona),
+        safety="\n".join(pack.prompt.safety),
         context="\n".join(f"- {line}" for line in lines) or _template("empty_context.txt"),
     )
 

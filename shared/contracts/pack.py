@@ -217,20 +217,15 @@ class SeedDialogue(_PackPart):
         return self
 
 
-class Pack(_PackPart):
-    """A whole pack as loaded."""
+class Pack(Persona):
+    """A whole pack as loaded: the persona and what stands in the files beside it."""
 
-    persona: Persona
-    voice: PackVoice
+    speaker: PackVoice
+    """The voice that `voice` names."""
     world: World | None = None
 
     @model_validator(mode="after")
     def _voice_is_there(self) -> Pack:
-        if self.persona.voice != self.voice.id:
-            raise ValueError(f"persona.yaml names the voice {self.persona.voice}, voice.yaml holds {self.voice.id}")
+        if self.voice != self.speaker.id:
+            raise ValueError(f"persona.yaml names the voice {self.voice}, voice.yaml holds {self.speaker.id}")
         return self
-
-    @property
-    def id(self) -> str:
-        """The pack's id."""
-        return self.persona.id

@@ -61,7 +61,7 @@ def load_pack(pack_id: str) -> Pack:
     reference = voice.neural.reference
     if reference and not (folder / reference).is_file():
         raise _invalid(folder / "voice.yaml", "neural.reference", f"there is no {reference}")
-    return Pack(persona=persona, voice=voice, world=world)
+    return Pack(**dict(persona), speaker=voice, world=world)
 
 
 def knowledge_files(pack: Pack) -> tuple[KnowledgeFile, ...]:

@@ -170,7 +170,7 @@ def _context(
 def _source(pack_id: str, section: Section, values: dict[str, str], rank: int) -> Source:
     return Source(
         id=section.id,
-        collection=load_pack(pack_id).persona.retrieval.collection,
+        collection=load_pack(pack_id).retrieval.collection,
         document=section.document,
         text=section.text(values),
         score=round(0.9 - 0.1 * rank, 2),

@@ -24,7 +24,7 @@ def violations(style: str, reply: str, name: str | None = None) -> list[str]:
         return ["empty"]
     if style == NEUTRAL:
         return _neutral(reply)
-    speech = load_pack(style).persona.speech
+    speech = load_pack(style).speech
     checks = {
         "ending": any(s.endswith(speech.endings.forbidden) for s in sentences(reply)),
         "signature": not _signed(speech, reply),
