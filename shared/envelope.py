@@ -134,10 +134,8 @@ def _request(body: Any) -> Any:
     if not isinstance(body, list) or len(body) != 3:
         raise InvalidRequest("must be [[request], {}, {}].", field="body")
     args, kwargs, embed = body
-    if not isinstance(args, list) or len(args) != 1 or kwargs not in ({}, None):
+    if not isinstance(args, list) or len(args) != 1 or kwargs != {}:
         raise InvalidRequest("must be [[request], {}, {}].", field="body")
     if embed is not None and (not isinstance(embed, dict) or any(embed.values())):
         raise InvalidRequest("callbacks, chains and chords are not taken from messages.", field="body")
-    if kwargs is None:
-        raise InvalidRequest("keyword arguments must be an empty object.", field="body")
     return args[0]

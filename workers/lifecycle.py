@@ -158,10 +158,10 @@ def run(role: Role, name: str) -> None:
     def _draining(**_: Any) -> None:
         herald.become("draining")
 
-    app.worker_main(_command_line(role, name))
+    raise SystemExit(app.worker_main(_command_line(role, name)))
 
 
 def _command_line(role: Role, name: str) -> list[str]:
     options = ["worker", "--hostname", name, "--queues", ",".join(role.queues), "--pool", role.pool]
     options += ["--concurrency", str(role.concurrency), "--loglevel", settings().log_level]
-    return [*options, "--without-gossip", "--without-mingle"]
+    return ["--quiet", *options, "--without-gossip", "--without-mingle"]

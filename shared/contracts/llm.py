@@ -27,6 +27,8 @@ class Sampling(Part):
     """0: all tokens."""
     repetition_penalty: Annotated[float, Field(gt=0.0, le=2.0)] = 1.0
     max_tokens: Annotated[int, Field(ge=1, le=8192)] = 256
+    min_tokens: Annotated[int, Field(ge=0, le=8192)] = 0
+    """Tokens before the model may end its reply."""
     stop: Annotated[tuple[NonBlank, ...], Field(strict=False, max_length=8)] = ()
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
