@@ -33,7 +33,7 @@ _SUFFIXES = {
     "person_name": ("",),
 }
 _HELD_SHARE = 6
-_SMALL = 20
+_SMALL = 30
 
 
 def draw(slot: str, rng: random.Random, split: Split) -> str:
