@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Settings(BaseSettings):
     """Every setting with its unit; the environment variable is `MAEARI_` plus the name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="MAEARI_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="MAEARI_", env_file=".env", extra="ignore", frozen=True, use_attribute_docstrings=True)
 
     home: Path = ROOT / ".maeari"
     """Folder of the embedded services' data, blobs, logs and run files."""
@@ -105,6 +105,14 @@ class Settings(BaseSettings):
     """Share of the GPU's memory for weights and KV cache."""
     llm_kv_cache_gib: int = 1
     """KV cache on a CPU, in GiB."""
+    engines: Literal["real", "scripted"] = "real"
+    """`scripted`: fakes that only keep time, for tests of timing and faults; never for users."""
+    scripted_token_ms: float = 15.0
+    """Milliseconds that a scripted token takes."""
+    scripted_sentence_ms: float = 400.0
+    """Milliseconds that a scripted sentence of 20 characters of audio takes."""
+    scripted_reply: str = "안녕하세요. 오늘은 날씨가 좋네요. 같이 산책을 갈까요? 저는 준비가 됐어요. 금방 나갈게요!"
+    """What the scripted generator says."""
     llm_flush_ms: int = 30
     """Milliseconds over which streamed tokens are joined into one event."""
     stt_model: str = "speech"

@@ -56,13 +56,13 @@ Metadata = dict[str, Scalar]
 class Wire(BaseModel):
     """A result or event: frozen, tolerant to read."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
 class Request(BaseModel):
     """A request: frozen, strict, refuses unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     schema_version: Literal[1] = 1
     tenant: Name = "default"
@@ -72,7 +72,7 @@ class Request(BaseModel):
 class Part(BaseModel):
     """A piece of a request: as strict as the request."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class Fault(Wire):
