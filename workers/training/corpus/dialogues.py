@@ -37,6 +37,9 @@ said up to three turns earlier. `unknown`: the context does not hold the answer.
 never said.
 """
 
+BARE = 0.15
+"""Share of last messages without closing punctuation, as hasty typing and speech recognition leave them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
@@ -263,5 +266,7 @@ def _finish(
     context: Sequence[Source],
     fact_id: str | None = None,
 ) -> Dialogue:
+    if scene.rng.random() < BARE:
+        person = person.rstrip(".?!")
     messages = build_messages(load_pack(scene.pack_id), context, scene.history, person)
     return Dialogue(scene.pack_id, scene.style, kind, messages, answer, expect, scene.name, fact_id)

@@ -32,6 +32,7 @@ _SUFFIXES = {
     "name": ("",),
     "person_name": ("",),
 }
+_SENTENCE_ENDS = "요다렴까오"
 _HELD_SHARE = 6
 _SMALL = 30
 
@@ -69,7 +70,9 @@ def _real(slot: str, rng: random.Random) -> str:
 
 def _made_up(slot: str, rng: random.Random) -> str:
     length = 2 if slot == "person_name" else rng.choice((2, 2, 3))
-    return "".join(_syllable(rng) for _ in range(length)) + rng.choice(_SUFFIXES[slot])
+    word = "".join(_syllable(rng) for _ in range(length)) + rng.choice(_SUFFIXES[slot])
+    # A word that ends like a sentence would break the speech-style rules wherever it stands alone.
+    return word if word[-1] not in _SENTENCE_ENDS else _made_up(slot, rng)
 
 
 def _syllable(rng: random.Random) -> str:
