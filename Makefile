@@ -1,0 +1,47 @@
+# Every command that works on this checkout; `make` alone lists them.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3.11 python3; do if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; exit; fi; done; echo python3)
+BIN := .venv/bin
+FOLDERS := tests/unit tests/contracts tests/integration tests/acceptance
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format models bench up down clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make the environment (minutes at first, under 3 seconds later)
+	@$(PYTHON) deploy/setup/setup.py
+
+demo: setup ## ask a spoken question of the whole cluster and keep the spoken answer
+	@$(BIN)/maeari demo
+
+test: setup lint ## look at the code, then run unit, contracts, integration and acceptance tests
+	@$(BIN)/python -m pytest $(FOLDERS)
+
+lint: setup ## style, format, types, import walls
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: setup ## rewrite the code in the one format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+models: setup ## train the laptop models from their recipes
+	@$(BIN)/python -m workers.training all
+
+bench: setup ## measure the speed of the cluster as ratios
+	@$(BIN)/python -m pytest tests/benchmarks
+
+up: setup ## start the cluster of the laptop profile
+	@$(BIN)/maeari up
+
+down: setup ## stop it
+	@$(BIN)/maeari down
+
+clean: ## remove caches and the link to the environment; the shared environment itself stays
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@find shared tasks workers tests deploy -name __pycache__ -type d -prune -exec rm -rf {} +
