@@ -91,7 +91,8 @@ def test_many_items_of_one_caller_keep_their_order(model: Model, batcher: MicroB
 def test_a_bad_item_fails_alone(model: Model, batcher: MicroBatcher[int, int]) -> None:
     with ThreadPoolExecutor(2) as pool:
         results = _queue_behind_a_busy_model(model, batcher, pool, [1, 13, 3])
-    assert results[0] == 2 and results[2] == 6
+    assert results[0] == 2
+    assert results[2] == 6
     assert isinstance(results[1], ValueError)
 
 

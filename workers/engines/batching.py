@@ -24,9 +24,9 @@ class _Job(Generic[T, R]):
 class MicroBatcher(Generic[T, R]):
     """Runs `run` on one thread of its own, each time with everything that has gathered since it last began.
 
-    There is no waiting for company: while the model is idle a lone call starts at once, and while it is busy the calls
-    that arrive queue up and form the next batch. `run` gets 1 to `max_batch` items and returns one result for each, in
-    order.
+    There is no waiting for company: while the model is idle a lone call starts at once, and while it is busy the
+    calls that arrive queue up and form the next batch. `run` gets 1 to `max_batch` items and returns one result for
+    each, in order.
     """
 
     def __init__(self, run: Callable[[list[T]], list[R]], max_batch: int, name: str) -> None:
