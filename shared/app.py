@@ -20,7 +20,7 @@ app = Celery("maeari", set_as_current=True)
 app.config_from_object(celeryconfig)
 
 
-class JobTask(Task):  # type: ignore[misc]
+class JobTask(Task[Any, None]):
     """A run of a catalog's task under the rules of the job record: claim, lease, fence, one recorded end."""
 
     abstract = True
@@ -31,7 +31,7 @@ class JobTask(Task):  # type: ignore[misc]
 
     def run(self, payload: Any) -> None:
         """Run one attempt; its result is stored by the record, not by Celery."""
-        attempt.run(self.spec, type(self).body, self.request.id, payload, jobs())
+        attempt.run(self.spec, type(self).body, str(self.request.id), payload, jobs())
 
 
 def task(name: str) -> Callable[[attempt.Body], JobTask]:
@@ -39,7 +39,13 @@ def task(name: str) -> Callable[[attempt.Body], JobTask]:
     spec = CATALOG[name]
 
     def register(body: attempt.Body) -> JobTask:
-        attributes = {"name": name, "spec": spec, "body": staticmethod(body), "__doc__": body.__doc__, "__module__": body.__module__}
+        attributes = {
+            "name": name,
+            "spec": spec,
+            "body": staticmethod(body),
+            "__doc__": body.__doc__,
+            "__module__": body.__module__,
+        }
         registered: JobTask = app.register_task(type(body.__name__, (JobTask,), attributes)())
         return registered
 

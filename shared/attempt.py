@@ -84,7 +84,9 @@ class Attempt:
 
     def stage(self, name: str, task: str, request: Request) -> Stage:
         """A stage of this job; the same name is the same stage, however often it is asked for."""
-        return Stage(f"{self.claim.root}{STAGE_SEPARATOR}{name}", task, request.model_dump(exclude_none=True, mode="json"))
+        return Stage(
+            f"{self.claim.root}{STAGE_SEPARATOR}{name}", task, request.model_dump(exclude_none=True, mode="json")
+        )
 
     def emit(self, kind: str, **data: Any) -> None:
         """Tell the caller something now."""
@@ -230,12 +232,21 @@ def _fail(attempt: Attempt, error: MaeariError) -> None:
         code=error.code, message=error.message, stage=attempt.spec.name, field=error.field, retryable=error.retryable
     )
     pulse.flusher().forget(attempt)
-    outcome = attempt.jobs.fail(attempt.claim, fault, retry_ms=backoff_ms(attempt.claim.attempt) if error.retryable else None)
-    log.info("job=%s task=%s attempt=%d: %s %s", attempt.claim.id, attempt.spec.name, attempt.claim.attempt, error.code, outcome)
+    outcome = attempt.jobs.fail(
+        attempt.claim, fault, retry_ms=backoff_ms(attempt.claim.attempt) if error.retryable else None
+    )
+    log.info(
+        "job=%s task=%s attempt=%d: %s %s",
+        attempt.claim.id,
+        attempt.spec.name,
+        attempt.claim.attempt,
+        error.code,
+        outcome,
+    )
     raise error
 
 
 def backoff_ms(attempt: int) -> int:
-    """Milliseconds before the next attempt: doubling from half a second up to 30 s, with full jitter on its upper half."""
+    """Milliseconds before the next attempt: doubling from 0.5 s up to 30 s, with jitter on its upper half."""
     ceiling = min(30_000, 500 * 2 ** (attempt - 1))
-    return random.randint(ceiling // 2, ceiling)  # noqa: S311 - jitter, not a secret
+    return random.randint(ceiling // 2, ceiling)

@@ -26,7 +26,14 @@ def build(task: str, job_id: str, request: dict[str, Any], *, priority: int = 0)
             "body": json.dumps([[request], {}, {}], ensure_ascii=False),
             "content-type": "application/json",
             "content-encoding": "utf-8",
-            "headers": {"task": task, "id": job_id, "root_id": job_id, "lang": "py", "retries": 0, "ignore_result": True},
+            "headers": {
+                "task": task,
+                "id": job_id,
+                "root_id": job_id,
+                "lang": "py",
+                "retries": 0,
+                "ignore_result": True,
+            },
             "properties": {
                 "delivery_tag": str(uuid.uuid4()),
                 "priority": priority,

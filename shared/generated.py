@@ -7,13 +7,14 @@ settings (`docs/configuration.md`). `tests/contracts/test_generated.py` fails wh
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from . import envelope
 from .contracts.catalog import CATALOG, TaskSpec
 from .contracts.events import EVENT
-from .errors import by_code
+from .errors import MaeariError, by_code
 from .settings import ROOT, Settings
 
 GOLDEN: dict[str, dict[str, Any]] = {
@@ -40,9 +41,7 @@ def files() -> dict[Path, str]:
         found[schemas / f"{spec.name}.request.json"] = _json(spec.request.model_json_schema())
         found[schemas / f"{spec.name}.result.json"] = _json(spec.result.model_json_schema(mode="serialization"))
     found[schemas / "catalog.json"] = _json({spec.name: _entry(spec) for spec in CATALOG.values()})
-    found[schemas / "errors.json"] = _json(
-        {code: {"message": (kind.__doc__ or "").strip(), "retryable": kind.retryable} for code, kind in by_code().items()}
-    )
+    found[schemas / "errors.json"] = _json({code: _error(kind) for code, kind in by_code().items()})
     for task, request in GOLDEN.items():
         found[schemas / "golden" / f"{task}.json"] = _json(_golden(task, request))
     found[ROOT / "docs" / "configuration.md"] = _configuration()
@@ -65,6 +64,10 @@ def _entry(spec: TaskSpec) -> dict[str, Any]:
     }
 
 
+def _error(kind: type[MaeariError]) -> dict[str, Any]:
+    return {"message": (kind.__doc__ or "").strip(), "retryable": kind.retryable}
+
+
 def _golden(task: str, request: dict[str, Any]) -> dict[str, Any]:
     """The whole message, with the one random part made fixed."""
     message: dict[str, Any] = json.loads(envelope.build(task, "spring.0001", request))
@@ -76,8 +79,8 @@ def _configuration() -> str:
     lines = [
         "# Configuration",
         "",
-        "Generated from `shared/settings.py` by `python -m shared.generated`. Every setting is an environment variable; a `.env`",
-        "file in the working directory is read as well. A profile is a set of these values: `deploy/profiles/`.",
+        "Generated from `shared/settings.py` by `python -m shared.generated`. Every setting is an environment variable;",
+        "a `.env` file in the working directory is read as well. A profile is a set of these values: `deploy/profiles/`.",
         "",
         "| variable | default | meaning |",
         "|---|---|---|",
@@ -95,7 +98,7 @@ def main() -> None:
     for path, content in files().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, "utf-8")
-    print(f"{len(files())} files written")
+    sys.stdout.write(f"{len(files())} files written\n")
 
 
 if __name__ == "__main__":

@@ -115,7 +115,8 @@ class DeadLetter(NamedTuple):
 class Jobs:
     """All that may be done to job records, over one Redis client (decoding replies to `str`)."""
 
-    client: redis.Redis
+    client: Any
+    """A `redis.Redis` with `decode_responses`; its stubs cannot say that it then gives `str`."""
     keys: Keys
     _scripts: dict[str, Any] = field(default_factory=dict)
 
@@ -145,11 +146,22 @@ class Jobs:
         spec = CATALOG[task]
         message = envelope.build(task, job_id, request, priority=priority)
         answer = self.run(
-            "enqueue", job_id, task, spec.queue, priority, tenant, deadline_ms, int(presence), spec.max_attempts, message
+            "enqueue",
+            job_id,
+            task,
+            spec.queue,
+            priority,
+            tenant,
+            deadline_ms,
+            int(presence),
+            spec.max_attempts,
+            message,
         )
         if answer[0] == "full":
             hint = int(answer[1]) / 1000
-            raise QueueFull(f"Queue {spec.queue} has no room for {tenant}; come back in {hint:.1f} s.", retry_after_s=hint)
+            raise QueueFull(
+                f"Queue {spec.queue} has no room for {tenant}; come back in {hint:.1f} s.", retry_after_s=hint
+            )
         return bool(answer[0] == "ok")
 
     def cancel(self, job_id: str) -> str:
@@ -180,18 +192,21 @@ class Jobs:
         pipe = self.client.pipeline(transaction=False)
         for claim, report in reports:
             args = _report_args(claim, report)
-            pipe.evalsha(script.sha, 0, self.keys.prefix, *args)  # type: ignore[no-untyped-call]
+            pipe.evalsha(script.sha, 0, self.keys.prefix, *args)
         answers = pipe.execute(raise_on_error=False)
         for place, answer in enumerate(answers):
             if isinstance(answer, redis.exceptions.NoScriptError):  # Redis was restarted; this loads it
                 answers[place] = self.report(*reports[place])
             elif isinstance(answer, Exception):
                 raise answer
-        return answers
+        verdicts: list[Verdict] = answers
+        return verdicts
 
     def fail(self, claim: Claim, fault: Fault, *, retry_ms: int | None) -> str:
         """End an attempt badly; `retry_ms`: try again after that long, None: never. `retry`, `failed` or `lost`."""
-        return str(self.run("fail", claim.id, claim.fence, fault.model_dump_json(), -1 if retry_ms is None else retry_ms))
+        return str(
+            self.run("fail", claim.id, claim.fence, fault.model_dump_json(), -1 if retry_ms is None else retry_ms)
+        )
 
     def stages(self, job_id: str) -> list[tuple[str, dict[str, str]]]:
         """The records of a job's stages, in the order of their making."""
@@ -259,7 +274,15 @@ class Jobs:
         priority = BATCH if checked.message["properties"]["priority"] >= BATCH else 0
         message = envelope.build(checked.task, checked.job_id, checked.request, priority=priority)
         answer = self.run(
-            "replay", entry, checked.job_id, checked.task, spec.queue, priority, request.tenant, spec.max_attempts, message
+            "replay",
+            entry,
+            checked.job_id,
+            checked.task,
+            spec.queue,
+            priority,
+            request.tenant,
+            spec.max_attempts,
+            message,
         )
         if answer == "gone":
             raise JobNotFound(f"No dead letter {entry}.")
@@ -285,21 +308,27 @@ def _source(script: str) -> str:
 def _report_args(claim: Claim, report: Report) -> list[Any]:
     result = json.dumps(report.result, ensure_ascii=False) if report.result is not None else ""
     meta = _success(claim.root, result) if report.ends_job else ""
-    args: list[Any] = [claim.id, claim.fence, report.ending, result, meta, _last(claim, report), report.checkpoint]
+    args: list[Any] = [claim.id, claim.fence, report.ending, result, meta, _last(report), report.checkpoint]
     args.append(len(report.events))
     for kind, data in report.events:
         args += (kind, json.dumps(data, ensure_ascii=False))
     args.append(len(report.stages))
     for stage in report.stages:
         spec = CATALOG[stage.task]
-        args += (stage.id, stage.task, spec.queue, spec.max_attempts, envelope.build(stage.task, stage.id, stage.request))
+        args += (
+            stage.id,
+            stage.task,
+            spec.queue,
+            spec.max_attempts,
+            envelope.build(stage.task, stage.id, stage.request),
+        )
     args.append(len(report.appends))
     for append in report.appends:
         args += append
     return args
 
 
-def _last(claim: Claim, report: Report) -> str:
+def _last(report: Report) -> str:
     if report.last is None:
         return ""
     stage = report.last

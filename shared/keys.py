@@ -77,7 +77,7 @@ class Keys:
         return f"{self.prefix}parked:{queue}:{priority}:{tenant}"
 
     def shares(self, queue: str) -> str:
-        """Hash: messages per `priority:tenant` in the queue's shared list, and ids parked (`parked`). Gone when empty."""
+        """Hash: messages per `priority:tenant` in the shared list, and ids parked (`parked`). Gone when empty."""
         return f"{self.prefix}shares:{queue}"
 
     def pace(self, queue: str) -> str:

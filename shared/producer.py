@@ -1,9 +1,9 @@
-"""The thin producer: submit, follow, result, cancel. Imports no model library and no Celery; starts in well under a second.
+"""The thin producer: submit, follow, result, cancel. Imports no model library and no Celery; starts at once.
 
-    producer = Producer()
-    job = producer.submit("turns.start", {"pack": "artist", "session": "s1", "text": "안녕!"})
-    for event in producer.follow(job.job_id):
-        ...
+producer = Producer()
+job = producer.submit("turns.start", {"pack": "artist", "session": "s1", "text": "안녕!"})
+for event in producer.follow(job.job_id):
+    ...
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from . import streams
 from .connection import connect
 from .contracts.base import Fault, JobId, Request, first_problem
 from .contracts.catalog import CATALOG, QUEUES, Priority
-from .contracts.events import TERMINAL, Event
+from .contracts.events import Cancelled, Done, Event, Failed
 from .contracts.status import JobView, QueueDepth, StageView, WorkerStatus
 from .errors import BrokerUnavailable, InvalidRequest, JobNotFound, MaeariError, UnknownTask, by_code
 from .jobs import DeadLetter, Jobs
@@ -60,7 +60,7 @@ class Producer:
         self.jobs = Jobs(connect(url or chosen.redis_url), Keys(prefix or chosen.key_prefix))
 
     @property
-    def _client(self) -> redis.Redis:
+    def _client(self) -> Any:
         return self.jobs.client
 
     def submit(
@@ -76,7 +76,9 @@ class Producer:
         """Hand in a job. The same `job_id` twice is one job.
 
         `deadline_s`: seconds from now after which nobody wants the result; `presence`: the job ends when
-        `keep_alive` has not been called for `presence_ttl_s`. Raises `InvalidRequest`, `QueueFull`, `BrokerUnavailable`.
+        `keep_alive` has not been called for `presence_ttl_s`.
+
+        Raises `InvalidRequest`, `QueueFull`, `BrokerUnavailable`.
         """
         chosen = self._chosen_id(job_id)
         valid = validated(task, request)
@@ -113,9 +115,9 @@ class Producer:
         if (ready := self._stored(job_id)) is not None:
             return ready
         for event in self.follow(job_id, timeout_s=timeout_s):
-            if event.type == "done":
+            if isinstance(event, Done):
                 return event.result
-            if event.type in TERMINAL:
+            if isinstance(event, Failed | Cancelled):
                 raise error_of(event.fault)
         raise JobNotFound(job_id)
 
@@ -160,7 +162,9 @@ class Producer:
         parked = int(self._client.hget(self.jobs.keys.shares(queue), "parked") or 0)
         heads = [json.loads(raw)["headers"]["id"] for name in lists if (raw := self._client.lindex(name, -1))]
         since = [int(at) for head in heads if (at := self._client.hget(self.jobs.keys.job(head), "created"))]
-        return QueueDepth(waiting=waiting, parked=parked, oldest_wait_s=max((now_ms - at) / 1000 for at in since) if since else 0.0)
+        return QueueDepth(
+            waiting=waiting, parked=parked, oldest_wait_s=max((now_ms - at) / 1000 for at in since) if since else 0.0
+        )
 
     def workers(self) -> list[WorkerStatus]:
         """What each living worker says of itself."""
@@ -215,7 +219,7 @@ class AsyncProducer:
 
 
 def validated(task: str, request: Request | dict[str, Any]) -> Request:
-    """The task's request, checked as the cluster will check it. Raises `UnknownTask`, `InvalidRequest` with the field."""
+    """The request, checked as the cluster will check it. Raises `UnknownTask`, `InvalidRequest` with the field."""
     spec = CATALOG.get(task)
     if spec is None or not spec.public:
         raise UnknownTask(task, field="task")
@@ -246,4 +250,9 @@ def _stage_view(stage_id: str, fields: dict[str, str]) -> StageView:
 
 def _common(fields: dict[str, str]) -> dict[str, Any]:
     times = {f"{name}_ms": int(fields[name]) for name in ("created", "started", "finished") if name in fields}
-    return {"task": fields["task"], "queue": fields["queue"], "state": fields["state"], "attempts": int(fields["attempts"])} | times
+    return {
+        "task": fields["task"],
+        "queue": fields["queue"],
+        "state": fields["state"],
+        "attempts": int(fields["attempts"]),
+    } | times

@@ -29,12 +29,27 @@ _TITLE = re.compile(r"^\[(.+)\]$", re.MULTILINE)
 _INVISIBLE = frozenset({"Cf", "Cs", "Co", "Cn"})
 _EMOJI_JOINERS = frozenset("\u200d\ufe0f")
 _LOOKALIKES = str.maketrans(
-    {"［": "[", "］": "]", "【": "[", "】": "]", "〔": "[", "〕": "]", "＜": "<", "＞": ">", "｜": "|", "\u2028": "\n", "\u2029": "\n"}
+    {
+        "［": "[",
+        "］": "]",
+        "【": "[",
+        "】": "]",
+        "〔": "[",
+        "〕": "]",
+        "＜": "<",
+        "＞": ">",
+        "｜": "|",
+        "\u2028": "\n",
+        "\u2029": "\n",
+    }
 )
 _MARKERS = (
     (re.compile(r"<(?=\s*\|)"), "‹"),
     (re.compile(r"(?<=\|)(\s*)>"), r"\1›"),
-    (re.compile(r"<(?=\s*/?\s*(?:s|pad|unk|bos|eos|mask|im_start|im_end|<\s*/?\s*sys)\b)", re.IGNORECASE), "‹"),
+    (
+        re.compile(r"<(?=\s*/?\s*(?:s|pad|unk|bos|eos|mask|im_start|im_end|<\s*/?\s*sys)\b)", re.IGNORECASE),
+        "‹",
+    ),
     (re.compile(r"\[(?=\s*/?\s*(?:inst|system|user|assistant)\s*\])", re.IGNORECASE), "("),
     (re.compile(r"^(\s*)(system|user|assistant|시스템)\s*[:：]", re.IGNORECASE | re.MULTILINE), r"\1\2 -"),
 )

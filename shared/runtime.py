@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from .errors import ConfigurationInvalid
 from .protocols import Embedder, Generator, Retriever, Synthesizer, Transcriber
@@ -23,41 +24,35 @@ engines = Engines()
 """Filled by `workers.lifecycle` before the worker consumes."""
 
 
-def _needed(engine: object | None, name: str) -> None:
+T = TypeVar("T")
+
+
+def _needed(engine: T | None, name: str) -> T:
     if engine is None:
         raise ConfigurationInvalid(f"This worker has no {name}; its role does not serve this task.")
+    return engine
 
 
 def generator() -> Generator:
     """The loaded generator."""
-    _needed(engines.generator, "generator")
-    assert engines.generator is not None
-    return engines.generator
+    return _needed(engines.generator, "generator")
 
 
 def transcriber() -> Transcriber:
     """The loaded transcriber."""
-    _needed(engines.transcriber, "transcriber")
-    assert engines.transcriber is not None
-    return engines.transcriber
+    return _needed(engines.transcriber, "transcriber")
 
 
 def synthesizer() -> Synthesizer:
     """The loaded synthesizer."""
-    _needed(engines.synthesizer, "synthesizer")
-    assert engines.synthesizer is not None
-    return engines.synthesizer
+    return _needed(engines.synthesizer, "synthesizer")
 
 
 def embedder() -> Embedder:
     """The loaded embedder."""
-    _needed(engines.embedder, "embedder")
-    assert engines.embedder is not None
-    return engines.embedder
+    return _needed(engines.embedder, "embedder")
 
 
 def retriever() -> Retriever:
     """The loaded retriever."""
-    _needed(engines.retriever, "retriever")
-    assert engines.retriever is not None
-    return engines.retriever
+    return _needed(engines.retriever, "retriever")

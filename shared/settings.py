@@ -19,7 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 class Settings(BaseSettings):
     """Every setting with its unit; the environment variable is `MAEARI_` plus the name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="MAEARI_", env_file=".env", extra="ignore", frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MAEARI_", env_file=".env", extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
 
     home: Path = ROOT / ".maeari"
     """Folder of the embedded services' data, blobs, logs and run files."""
@@ -40,7 +42,7 @@ class Settings(BaseSettings):
     tenant_limit: int = 5_000
     """Messages of one tenant that one queue holds; keeps one tenant from filling it."""
     tenant_share: int = 1
-    """Messages of one tenant that wait in a queue's shared list at a time; the others are parked behind their tenant."""
+    """Messages of one tenant that wait in a queue's shared list at a time; its others are parked."""
     lease_s: float = 6.0
     """Seconds a claim lives without a heartbeat; heartbeats come at a third of it."""
     redeliver_after_s: float = 5.0
@@ -126,9 +128,9 @@ class Settings(BaseSettings):
     audio_max_s: float = 300.0
     """Seconds of audio that one job may bring."""
     voice_engine: Literal["formant", "neural"] = "formant"
-    """Synthesizer when neither request nor voice says: `formant` (espeak-ng) or `neural` (XTTS v2; weights non-commercial)."""
+    """Synthesizer when the request names none: `formant` (espeak-ng) or `neural` (XTTS v2, non-commercial weights)."""
     tts_model: str = "voice"
-    """XTTS v2 checkpoint folder (config.json, model.pth, vocab.json); loaded when a voice first needs it, or at start."""
+    """XTTS v2 checkpoint folder (config.json, model.pth, vocab.json)."""
     tts_device: str = "cpu"
     """`cpu` or `cuda`."""
     tts_preload: bool = True

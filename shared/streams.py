@@ -7,8 +7,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import redis
-import redis.asyncio
 from pydantic import ValidationError
 
 from .contracts.events import EVENT, TERMINAL, Event
@@ -73,9 +71,7 @@ class _Reader:
             raise JobNotFound(f"{self.job_id}: it is {state}, and its events are no longer kept behind {self.seq}.")
 
 
-def follow(
-    client: redis.Redis, keys: Keys, job_id: str, *, after: int = 0, timeout_s: float | None = None
-) -> Iterator[Event]:
+def follow(client: Any, keys: Keys, job_id: str, *, after: int = 0, timeout_s: float | None = None) -> Iterator[Event]:
     """A job's events behind sequence number `after`, as they come, up to and with the terminal one.
 
     Survives lost connections: it goes on behind the last event that was read. Raises `JobNotFound`, `TimeoutError`.
@@ -90,7 +86,7 @@ def follow(
 
 
 async def follow_async(
-    client: redis.asyncio.Redis, keys: Keys, job_id: str, *, after: int = 0, timeout_s: float | None = None
+    client: Any, keys: Keys, job_id: str, *, after: int = 0, timeout_s: float | None = None
 ) -> AsyncIterator[Event]:
     """`follow` for asyncio."""
     reader = _Reader(keys, job_id, after, timeout_s)

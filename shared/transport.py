@@ -10,12 +10,13 @@ Two differences to Kombu's Redis channel (pinned version; `tests/contracts/test_
 from __future__ import annotations
 
 import logging
+from importlib import import_module
 from queue import Empty
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES
-from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import loads
 
 from . import connection, envelope
 from .contracts.base import Fault
@@ -23,6 +24,9 @@ from .contracts.catalog import QUEUES
 from .errors import MaeariError
 
 log = logging.getLogger(__name__)
+
+kombu_redis: Any = import_module("kombu.transport.redis")
+"""Its stubs lack what a channel is made of."""
 
 ALIAS = "maeari"
 """Scheme of broker URLs that use this transport."""
@@ -38,7 +42,7 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
             key, raw = self._popped(options)
             queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
-            message = _guard(raw, queue) if queue in QUEUES else kombu_redis.loads(bytes_to_str(raw))
+            message = _guard(raw, queue) if queue in QUEUES else loads(bytes_to_str(raw))
             if message is not None:
                 self.connection._deliver(message, queue)
             return True
@@ -56,7 +60,7 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
             raise Empty
         return popped[0], popped[1]
 
-    def _restore(self, message: Any, leftmost: bool = False) -> None:
+    def _restore(self, message: Any, leftmost: bool = False) -> None:  # noqa: ARG002 - Kombu's signature
         if message.headers and message.delivery_info.get("routing_key") in QUEUES:
             connection.jobs().hand_back(message.headers["id"])
 
@@ -75,8 +79,8 @@ def _guard(raw: bytes, queue: str) -> dict[str, Any] | None:
 def _job_id(raw: bytes) -> str:
     """The id of the job that an unreadable message carries, as far as one can tell."""
     try:
-        found = kombu_redis.loads(bytes_to_str(raw))["headers"]["id"]
-    except Exception:
+        found = loads(bytes_to_str(raw))["headers"]["id"]
+    except Exception:  # noqa: BLE001 - the message is broken in a way that nobody has thought of
         return ""
     return found if isinstance(found, str) else ""
 

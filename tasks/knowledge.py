@@ -45,14 +45,14 @@ def add(attempt: Attempt, request: KnowledgeAddRequest) -> KnowledgeReport:
 
 
 @task("knowledge.list")
-def list_(attempt: Attempt, request: KnowledgeListRequest) -> KnowledgeReport:
+def list_(_: Attempt, request: KnowledgeListRequest) -> KnowledgeReport:
     """Collections, or the documents of one."""
     watch = Stopwatch()
     return _timed(watch, runtime.retriever().list(request))
 
 
 @task("knowledge.delete")
-def delete(attempt: Attempt, request: KnowledgeDeleteRequest) -> KnowledgeReport:
+def delete(_: Attempt, request: KnowledgeDeleteRequest) -> KnowledgeReport:
     """Documents or a whole collection."""
     watch = Stopwatch()
     return _timed(watch, runtime.retriever().delete(request))

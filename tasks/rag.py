@@ -12,7 +12,7 @@ from .clock import Stopwatch
 
 
 @task("rag.embed")
-def embed(attempt: Attempt, request: EmbedRequest) -> Embeddings:
+def embed(_: Attempt, request: EmbedRequest) -> Embeddings:
     """Texts to vectors."""
     watch = Stopwatch()
     vectors = runtime.embedder().embed(request.texts)

@@ -66,7 +66,9 @@ def finish(attempt: Attempt, _: FinishRequest) -> TurnResult:
 
 
 def _sentences(records: Iterable[dict[str, str]]) -> tuple[SpokenSentence, ...]:
-    spoken = [Speech.model_validate_json(r["result"]) for r in records if r["task"] == "tts.synthesize" and "result" in r]
+    spoken = [
+        Speech.model_validate_json(r["result"]) for r in records if r["task"] == "tts.synthesize" and "result" in r
+    ]
     return tuple(sorted((sentence for speech in spoken for sentence in speech.sentences), key=lambda s: s.seq))
 
 
@@ -76,7 +78,9 @@ def _merge(attempt: Attempt, sentences: tuple[SpokenSentence, ...]) -> tuple[Blo
     waveforms = [wav.decode(attempt.blobs.get(sentence.audio, tenant=attempt.tenant)) for sentence in sentences]
     merged = wav.join(waveforms, gap_ms=GAP_MS)
     name = f"{attempt.claim.root}.wav"
-    return attempt.blobs.put(attempt.tenant, "reply", name, wav.encode(merged), "audio/wav"), round(merged.duration_s, 3)
+    return attempt.blobs.put(attempt.tenant, "reply", name, wav.encode(merged), "audio/wav"), round(
+        merged.duration_s, 3
+    )
 
 
 def _times(attempt: Attempt, records: list[tuple[str, dict[str, str]]]) -> dict[str, Any]:

@@ -116,24 +116,25 @@ def _wait_idle(seconds: float) -> None:
 
 
 def _engine_step(role: Role, herald: Herald) -> type[bootsteps.StartStopStep]:
-    class EngineStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    class EngineStep(bootsteps.StartStopStep):
         """Loads before the pool starts and closes after it has drained; a failure aborts the worker's start."""
 
         requires = ()
 
-        def start(self, worker: Any) -> None:
+        def start(self, _: Any) -> None:
             began = time.perf_counter()
             role.load(engines)
             for engine in loaded():
                 engine.warm_up()
             log.warning("%s loaded its engines in %.1f s", herald.name, time.perf_counter() - began)
 
-        def stop(self, worker: Any) -> None:
+        def stop(self, _: Any) -> None:
             for engine in loaded():
                 engine.close()
             herald.leave()
 
-        terminate = stop
+        def terminate(self, worker: Any) -> None:
+            self.stop(worker)
 
     return EngineStep
 
@@ -145,7 +146,7 @@ def run(role: Role, name: str) -> None:
     step = _engine_step(role, herald)
     app.steps["worker"].add(step)
     # Celery starts steps in the order of `requires`: engines before the pool, and so stopped after it.
-    components.Pool.requires = (*components.Pool.requires, step)
+    components.Pool.requires = (*(components.Pool.requires or ()), step)
 
     @signals.worker_ready.connect(weak=False)
     def _ready(**_: Any) -> None:

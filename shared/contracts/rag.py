@@ -66,7 +66,7 @@ class Source(Wire):
     text: str
     score: float
     """Cosine similarity of query and chunk, 1.0 at best; the order is that of the fused ranks."""
-    metadata: Metadata = {}
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class Retrieval(Wire):
@@ -84,7 +84,9 @@ class Document(Part):
     text: Text | None = None
     blob: BlobRef | None = None
     media_type: Literal["text/plain", "text/markdown"] = "text/plain"
-    metadata: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")], str | int | float | bool] = {}
+    metadata: dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")], str | int | float | bool] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="after")
     def _one_content(self) -> Document:
@@ -125,7 +127,7 @@ class DocumentInfo(Wire):
 
     id: str
     chunks: int
-    metadata: Metadata = {}
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class CollectionInfo(Wire):

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from shared.blobs import open_store
+
 from shared.contracts.base import BlobRef
 from shared.producer import Producer
 from tests.support.servers import free_port
@@ -39,7 +39,9 @@ class Cluster:
             text=True,
             check=False,
         )
-        assert not ok or done.returncode == 0, f"maeari {arguments} gave {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert not ok or done.returncode == 0, (
+            f"maeari {arguments} gave {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return done
 
     def json(self, *arguments: str) -> Any:

@@ -49,7 +49,9 @@ def fails(cluster: Cluster, task: str, request: dict[str, Any], *, raw: bool = F
         producer.jobs.enqueue(job_id, task, request, tenant=request.get("tenant", "default"))
     else:
         job_id = producer.submit(task, request).job_id
-    terminal = [event for event in producer.follow(job_id, timeout_s=120) if event.type in ("done", "failed", "cancelled")]
+    terminal = [
+        event for event in producer.follow(job_id, timeout_s=120) if event.type in ("done", "failed", "cancelled")
+    ]
     assert [event.type for event in terminal] == ["failed"], terminal
     with pytest.raises(MaeariError) as failed:
         producer.result(job_id, timeout_s=5)
@@ -152,7 +154,9 @@ def test_requests_that_cannot_be_run(cluster: Cluster, case: str) -> None:
     task, request, code, field = REQUESTS[case]
     if isinstance(request, list):
         cluster.producer.jobs.enqueue("array", task, request, tenant="default")
-        error = pytest.raises(MaeariError, cluster.producer.result, "array", timeout_s=60).value
+        with pytest.raises(MaeariError) as failed:
+            cluster.producer.result("array", timeout_s=60)
+        error = failed.value
     else:
         error = fails(cluster, task, request, raw=True)
     assert (error.code, error.field) == (code, field)
@@ -160,7 +164,9 @@ def test_requests_that_cannot_be_run(cluster: Cluster, case: str) -> None:
 
 
 def test_an_unknown_tenants_pack_voice_is_not_everybodys(cluster: Cluster) -> None:
-    recording = cluster.upload(speak("안녕하세요. 오늘은 날씨가 참 좋네요. 저는 지금 산책을 하고 있어요. " * 2), "v.wav", "alice")
+    recording = cluster.upload(
+        speak("안녕하세요. 오늘은 날씨가 참 좋네요. 저는 지금 산책을 하고 있어요. " * 2), "v.wav", "alice"
+    )
     request = {"tenant": "alice", "voice": "own", "audio": [recording.model_dump()]}
     cluster.producer.result(cluster.producer.submit("tts.enrol", request).job_id, timeout_s=180)
     assert fails(cluster, "tts.synthesize", {"tenant": "bob", "text": "안녕", "voice": "own"}).code == "unknown_voice"

@@ -30,7 +30,9 @@ def _seconds(path: str) -> float:
 
 @pytest.mark.parametrize("pack", pack_ids())
 def test_a_spoken_question_is_answered_by_voice(cluster: Cluster, tmp_path: Path, pack: str) -> None:
-    answer: dict[str, Any] = cluster.json("ask", "--pack", pack, "--audio", _wav(cluster, tmp_path), "--out", str(tmp_path))
+    answer: dict[str, Any] = cluster.json(
+        "ask", "--pack", pack, "--audio", _wav(cluster, tmp_path), "--out", str(tmp_path)
+    )
     assert answer["transcript"].strip()
     assert answer["reply"].strip()
     assert answer["adapter"] == load_pack(pack).adapter
@@ -90,7 +92,9 @@ def test_any_celery_client_finds_the_result_under_the_job_id(cluster: Cluster) -
     from celery import Celery
 
     url = cluster.environment["MAEARI_REDIS_URL"]
-    job = cluster.producer.submit("turns.start", {"pack": "artist", "session": "celery", "text": "안녕", "speech": False})
+    job = cluster.producer.submit(
+        "turns.start", {"pack": "artist", "session": "celery", "text": "안녕", "speech": False}
+    )
     stored = Celery(broker=url, backend=url).AsyncResult(job.job_id).get(timeout=120)
     assert stored["reply"] == cluster.producer.result(job.job_id)["reply"]
     assert stored["audio"] is None
@@ -152,7 +156,9 @@ def test_knowledge_is_added_found_listed_and_deleted_per_tenant(cluster: Cluster
 
 def test_a_voice_is_enrolled_and_speaks(cluster: Cluster) -> None:
     producer = cluster.producer
-    recording = cluster.upload(speak("안녕하세요. 오늘은 날씨가 참 좋네요. 저는 지금 산책을 하고 있어요. " * 2), "voice.wav")
+    recording = cluster.upload(
+        speak("안녕하세요. 오늘은 날씨가 참 좋네요. 저는 지금 산책을 하고 있어요. " * 2), "voice.wav"
+    )
     request = {"voice": "mine", "audio": [recording.model_dump()]}
     first = producer.result(producer.submit("tts.enrol", request).job_id, timeout_s=180)
     again = producer.result(producer.submit("tts.enrol", request).job_id, timeout_s=180)

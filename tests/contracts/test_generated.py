@@ -12,10 +12,14 @@ from shared.settings import ROOT, Settings
 
 
 def test_generated_files_are_fresh() -> None:
-    stale = [str(path) for path, content in generated.files().items() if not path.is_file() or path.read_text("utf-8") != content]
+    stale = [
+        str(path)
+        for path, content in generated.files().items()
+        if not path.is_file() or path.read_text("utf-8") != content
+    ]
     assert stale == [], "run: python -m shared.generated"
     expected = set(generated.files())
-    assert {path for path in (ROOT / "shared" / "schemas").rglob("*.json")} <= expected, "files that nothing generates"
+    assert set((ROOT / "shared" / "schemas").rglob("*.json")) <= expected, "files that nothing generates"
 
 
 def test_every_public_task_has_a_golden_message_that_its_schema_and_the_guard_accept() -> None:

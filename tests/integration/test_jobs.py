@@ -242,7 +242,9 @@ def test_a_turn_ends_after_its_last_stage_exactly_once(jobs: Jobs) -> None:
     jobs.report(claim(jobs, "j1/tts/2"), Report(ending="done", result={}))
     finisher = claim(jobs, "j1/finish")
     append = Append("maeari:session:t:p:s", "x", 2, 60)
-    assert jobs.report(finisher, Report(ending="done", result={"reply": "안녕"}, ends_job=True, appends=[append])) == "ok"
+    assert (
+        jobs.report(finisher, Report(ending="done", result={"reply": "안녕"}, ends_job=True, appends=[append])) == "ok"
+    )
     assert (state(jobs), kinds(jobs)[-1]) == ("done", "done")
     assert jobs.client.lrange("maeari:session:t:p:s", 0, -1) == ["x"]
 
