@@ -79,8 +79,9 @@ def _configuration() -> str:
     lines = [
         "# Configuration",
         "",
-        "Generated from `shared/settings.py` by `python -m shared.generated`. Every setting is an environment variable;",
-        "a `.env` file in the working directory is read as well. A profile is a set of these values: `deploy/profiles/`.",
+        "Generated from `shared/settings.py` by `python -m shared.generated`. Every setting is an environment",
+        "variable; a `.env` file in the working directory is read as well. A profile is a set of these values:",
+        "`deploy/profiles/`.",
         "",
         "| variable | default | meaning |",
         "|---|---|---|",
