@@ -1,4 +1,4 @@
-"""Packs as data: one folder each, with `persona.yaml`, `voice.yaml`, `knowledge/*.md` and, for an artist, `world.yaml`."""
+"""Packs as data, one folder each: `persona.yaml`, `voice.yaml`, `knowledge/*.md`; an artist also has `world.yaml`."""
 
 from __future__ import annotations
 

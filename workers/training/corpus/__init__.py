@@ -1,10 +1,10 @@
 """Seeded generators of everything that the laptop models are trained from, and their held-out halves.
 
-    questions(pack_id)                        spoken questions about facts
-    pairs(pack_id, split, seed, variants)     question and passage, for the embedder
-    dialogues(pack_id | "neutral", n, seed, split)   prompts and right replies, for the language model
-    spoken_sentences(seed)                    for speech recognition
-    violations(style, reply, name)            the speech-style rules
+questions(pack_id)                        spoken questions about facts
+pairs(pack_id, split, seed, variants)     question and passage, for the embedder
+dialogues(pack_id | "neutral", n, seed, split)   prompts and right replies, for the language model
+spoken_sentences(seed)                    for speech recognition
+violations(style, reply, name)            the speech-style rules
 """
 
 from workers.training.corpus.dialogues import Dialogue, dialogues

@@ -91,7 +91,7 @@ class _Scene:
 
 
 def dialogues(pack_id: str, n: int, seed: int = 0, split: Split = "train") -> Iterator[Dialogue]:
-    """`n` dialogues in a pack's style, or polite ones over all packs for `neutral`. Equal arguments, equal dialogues."""
+    """`n` dialogues in a pack's style, or polite ones over all packs for `neutral`; the same for the same arguments."""
     rng = random.Random(f"dialogues {pack_id} {split} {seed}")
     kinds, weights = list(WEIGHTS), list(WEIGHTS.values())
     for _ in range(n):

@@ -62,9 +62,7 @@ class Section:
 @cache
 def sections(pack_id: str) -> tuple[Section, ...]:
     """Every section of a pack, in the order of its documents."""
-    return tuple(
-        _section(document, section) for document in _documents(pack_id) for section in document["sections"]
-    )
+    return tuple(_section(document, section) for document in _documents(pack_id) for section in document["sections"])
 
 
 @cache

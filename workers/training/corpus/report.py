@@ -65,4 +65,8 @@ def _dialogues(made: list[Dialogue]) -> dict[str, Any]:
 
 def _spread(lengths: Iterable[int]) -> dict[str, int]:
     ordered = list(lengths)
-    return {"median": ordered[len(ordered) // 2], "p95": ordered[int(len(ordered) * 0.95)], "longest": ordered[-1]}
+    return {
+        "median": ordered[len(ordered) // 2],
+        "p95": ordered[int(len(ordered) * 0.95)],
+        "longest": ordered[-1],
+    }

@@ -17,6 +17,9 @@ from workers.training.corpus.values import Split, real
 STATEMENTS = 14
 """Values per wording of a statement about oneself."""
 
+RECALLS = 3
+"""Values per wording of a reply that takes up what was said."""
+
 _HELD_SHARE = 8
 _AFTER_SENTENCE = re.compile(r"(?<=[.?!])\s+")
 
@@ -28,14 +31,15 @@ class SpokenSentence:
     text: str
     pack_id: str
     """Pack in whose conversations it is spoken; `both` for what people say to any."""
-    kind: Literal["question", "statement", "talk", "reply"]
+    kind: Literal["question", "paraphrase", "statement", "talk", "reply"]
+    """`paraphrase`: a question in words that need not occur in training; every other held sentence is a combination."""
     split: Split
 
 
 def spoken_sentences(seed: int = 0) -> list[SpokenSentence]:
-    """Every sentence once. Each part of a held one (call, wording, value) is spoken in a training sentence as well."""
+    """Every sentence once; a held one is never spoken in training."""
     found: dict[str, SpokenSentence] = {}
-    for sentence in [*_questions(), *_statements(seed), *_talk(), *_replies()]:
+    for sentence in [*_questions(), *_statements(seed), *_talk(), *_replies(seed)]:
         known = found.get(sentence.text)
         if known is None or (known.split == "held" and sentence.split == "train"):
             found[sentence.text] = sentence
@@ -45,7 +49,12 @@ def spoken_sentences(seed: int = 0) -> list[SpokenSentence]:
 def _questions() -> list[SpokenSentence]:
     # Wordings that other models hold out stay out here too: an evaluation speaks them.
     return [
-        SpokenSentence(question.text, pack_id, "question", question.split)
+        SpokenSentence(
+            question.text,
+            pack_id,
+            "paraphrase" if question.kind == "paraphrase" else "question",
+            question.split,
+        )
         for pack_id in PACKS
         for question in questions(pack_id)
     ]
@@ -75,21 +84,36 @@ def _talk() -> list[SpokenSentence]:
     return made + [SpokenSentence(text, "both", "talk", "train") for text in unasked]
 
 
-def _replies() -> list[SpokenSentence]:
+def _replies(seed: int) -> list[SpokenSentence]:
     return [
         SpokenSentence(sentence, pack_id, "reply", _split(sentence))
         for pack_id in PACKS
-        for reply in _reply_texts(pack_id)
+        for reply in _reply_texts(pack_id, random.Random(f"replies {pack_id} {seed}"))
         for sentence in _cut(reply)
     ]
 
 
-def _reply_texts(pack_id: str) -> list[str]:
+def _reply_texts(pack_id: str, rng: random.Random) -> list[str]:
+    """Each reply behind two of the usual openers and one that calls somebody by name."""
     manner = table("styles")[pack_id]
     cores = [fill(style, v=fact.value) for fact in facts(pack_id) for style in fact.style]
     cores += [reply for subject in table("talk") for reply in subject[pack_id]]
-    cores += [*manner["unknown"], *manner["refuse"]]
-    return [opener + core for core in cores for opener in manner["openers"]] + manner["closers"]
+    cores += [*manner["unknown"], *manner["refuse"], *_recalls(pack_id, rng)]
+    names = real("person_name")
+    texts = list(manner["closers"])
+    for core in cores:
+        named = fill(rng.choice(manner["named"]), n=rng.choice(names))
+        texts += [opener + core for opener in (*rng.sample(manner["openers"], 2), named)]
+    return texts
+
+
+def _recalls(pack_id: str, rng: random.Random) -> list[str]:
+    return [
+        fill(template, v=value)
+        for matter in table("memory")
+        for template in (*matter[pack_id]["ack"], *matter[pack_id]["recall"])
+        for value in rng.sample(real(matter["slot"]), RECALLS)
+    ]
 
 
 def _split(text: str) -> Split:

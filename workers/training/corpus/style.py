@@ -48,7 +48,7 @@ def without_emoji(text: str) -> str:
 
 def is_emoji(char: str) -> bool:
     """A pictograph, or one of the characters that join or colour them."""
-    return unicodedata.category(char) in ("So", "Sk") and ord(char) > 0x2000 or char in "\u200d\ufe0f"
+    return (unicodedata.category(char) in ("So", "Sk") and ord(char) > 0x2000) or char in "\u200d\ufe0f"
 
 
 def _signed(speech: Speech, reply: str) -> bool:
