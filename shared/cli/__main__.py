@@ -1,0 +1,5 @@
+"""`python -m shared.cli`."""
+
+from . import main
+
+main()
