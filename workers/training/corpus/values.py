@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from functools import cache
 from typing import Literal
 
 from workers.training.corpus.facts import table
@@ -12,6 +13,9 @@ Split = Literal["train", "held"]
 
 MADE_UP = 0.4
 """Share of made-up words where a slot allows them: what has never been seen can only be copied."""
+
+RARE = 0.1
+"""Share of syllables in made-up words that need not occur anywhere else; the others come from real words."""
 
 _ONSETS = "ㄱㄴㄷㄹㅁㅂㅅㅇㅈㅊㅋㅌㅍㅎ"
 _ALL_ONSETS = "ㄱㄲㄴㄷㄸㄹㅁㅂㅃㅅㅆㅇㅈㅉㅊㅋㅌㅍㅎ"
@@ -76,5 +80,14 @@ def _made_up(slot: str, rng: random.Random) -> str:
 
 
 def _syllable(rng: random.Random) -> str:
+    if rng.random() >= RARE:
+        return rng.choice(_common())
     onset = _ALL_ONSETS.index(rng.choice(_ONSETS))
     return chr(ord("가") + (onset * 21 + rng.choice(_VOWELS)) * 28 + rng.choice(_FINALS))
+
+
+@cache
+def _common() -> str:
+    """Every syllable of the real words, once."""
+    words = (word for words in table("values").values() for word in words)
+    return "".join(sorted({char for word in words for char in word if "가" <= char <= "힣"}))
