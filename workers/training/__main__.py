@@ -81,6 +81,9 @@ def _trainer(path: Path) -> Trainer:
 def _replace(target: Path, fresh: Path) -> None:
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
+    for file in fresh.rglob("*"):
+        # Some writers make private files; a server may run as another user.
+        file.chmod(0o755 if file.is_dir() else 0o644)
     if target.exists():
         target.rename(old)
     fresh.rename(target)
