@@ -21,15 +21,15 @@ _FULL_STOPS = ".…~～"
 _MARKS = _STRONG + _FULL_STOPS
 _CLOSERS = "\"'”’)]}」』》〉*_"
 _CLOSING_QUOTES = "\"'”’"
-_EMOJI = (
+EMOJI = (
     "\u00a9\u00ae\u203c\u2049\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2900-\u297f\u2b00-\u2bff\ufe0f\u200d\u20e3"
     "\U0001f000-\U0001faff\U000e0020-\U000e007f"
 )
-_MOOD = f"[{_EMOJI}]|[ㅋㅎㅠㅜ]+|\\^\\^+|[:;]-?[)D(]"
+_MOOD = f"[{EMOJI}]|[ㅋㅎㅠㅜ]+|\\^\\^+|[:;]-?[)D(]"
 """What colours a sentence and belongs to the one before it: emoji, laughter, tears, smileys."""
 
 _RUNS = "ㅋㅎㅠㅜ^"
-_CANDIDATE = re.compile(f"\n|[{_MARKS}]|[{_EMOJI}]|[ㅋㅎㅠㅜ]{{2,}}|\\^\\^")
+_CANDIDATE = re.compile(f"\n|[{_MARKS}]|[{EMOJI}]|[ㅋㅎㅠㅜ]{{2,}}|\\^\\^")
 _MARK_RUN = re.compile(f"[{re.escape(_MARKS + _CLOSERS)}]*")
 _MOOD_RUN = re.compile(f"(?:[ \t]*(?:{_MOOD}))*")
 _BLANKS = re.compile(r"[^\S\n]*")
