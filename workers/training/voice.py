@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from TTS.tts.configs.xtts_config import XttsConfig
 from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
 from TTS.tts.models.xtts import Xtts, XttsArgs, XttsAudioConfig
 
 from workers.engines.narrow_xtts import NarrowSizes, narrowed, write_sizes
+
+from .recipe import Part
 
 LANGUAGES = ("en", "es", "fr", "de", "it", "pt", "pl", "tr", "ru", "nl", "cs", "ar", "zh-cn", "hu", "ko", "ja", "hi")
 """The languages of XTTS v2, in the order of its vocabulary."""
@@ -28,10 +30,8 @@ SAMPLES = (
 """Romanised text, which is what XTTS makes of Korean, for the tokenizer."""
 
 
-class VoiceRecipe(BaseModel):
-    """Sizes of the tiny checkpoint."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class VoiceRecipe(Part):
+    """A tiny XTTS v2 with random weights: the layout and code path of a real one, not its speech."""
 
     kind: Literal["voice"]
     seed: int = 0
