@@ -218,7 +218,7 @@ def _ask(scene: _Scene, matter: dict[str, Any]) -> str:
 
 def _between(scene: _Scene, matter: dict[str, Any], exchanges: int) -> None:
     """Other talk between a statement and the question for it; never about the same matter."""
-    others = [other for other in table("memory") if other["id"] not in (matter["id"], "name")]
+    others = [o for o in table("memory") if o["id"] != "name" and _matter_group(o) != _matter_group(matter)]
     for other in scene.rng.sample(others, exchanges):
         if scene.rng.random() < 0.5:
             _value, person, reply = _statement(scene, other)
@@ -239,6 +239,10 @@ def _about_nothing(scene: _Scene, kind: Kind) -> Dialogue:
         return _finish(scene, kind, rng.choice(table("styles")["unsafe"]), reply, (), context)
     person, reply = _talk(scene, rng.choice(table("talk")))
     return _finish(scene, kind, person, reply, (), context)
+
+
+def _matter_group(matter: dict[str, Any]) -> str:
+    return str(matter.get("group", matter["id"]))
 
 
 def _talk(scene: _Scene, subject: dict[str, Any]) -> tuple[str, str]:

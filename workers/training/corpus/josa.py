@@ -31,6 +31,7 @@ _PAIRS = {
     "이라고": "라고",
     "이라니": "라니",
     "이구나": "구나",
+    "이군요": "군요",
     "이잖아": "잖아",
     "에": "에",
     # A given name as it is called within a family: 지우, but 서연이.

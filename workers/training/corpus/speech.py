@@ -14,10 +14,10 @@ from workers.training.corpus.questions import questions
 from workers.training.corpus.style import without_emoji
 from workers.training.corpus.values import Split, real
 
-STATEMENTS = 14
+STATEMENTS = 10
 """Values per wording of a statement about oneself."""
 
-RECALLS = 3
+RECALLS = 2
 """Values per wording of a reply that takes up what was said."""
 
 _HELD_SHARE = 8

@@ -17,6 +17,10 @@ MADE_UP = 0.4
 RARE = 0.1
 """Share of syllables in made-up words that need not occur anywhere else; the others come from real words."""
 
+ANYTHING = "anything"
+"""Slot of whatever a person may like."""
+
+_LIKED = ("food", "animal", "flower", "hobby", "season", "weather", "instrument", "bread", "drink", "place")
 _ONSETS = "ㄱㄴㄷㄹㅁㅂㅅㅇㅈㅊㅋㅌㅍㅎ"
 _ALL_ONSETS = "ㄱㄲㄴㄷㄸㄹㅁㅂㅃㅅㅆㅇㅈㅉㅊㅋㅌㅍㅎ"
 _VOWELS = (0, 1, 4, 5, 6, 8, 12, 13, 17, 18, 20)
@@ -43,6 +47,8 @@ _SMALL = 30
 
 def draw(slot: str, rng: random.Random, split: Split) -> str:
     """A value for a slot. One that training draws is never drawn for `held`, save in slots with few possible values."""
+    if slot == ANYTHING:
+        slot = rng.choice(_LIKED)
     for _ in range(100):
         value = _made_up(slot, rng) if slot in _SUFFIXES and rng.random() < MADE_UP else _real(slot, rng)
         if _few(slot) or split_of(value) == split:
@@ -58,6 +64,8 @@ def split_of(value: str) -> Split:
 def real(slot: str) -> list[str]:
     """Every real word of a slot."""
     lists = table("values")
+    if slot == ANYTHING:
+        return [word for liked in _LIKED for word in real(liked)]
     if f"{slot}_first" in lists:
         return [f"{a} {b}" for a in lists[f"{slot}_first"] for b in lists[f"{slot}_second"]]
     words: list[str] = lists[slot]
