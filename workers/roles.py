@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from shared.contracts.catalog import QUEUES
@@ -42,6 +42,23 @@ def _rag(engines: Engines) -> None:
     engines.retriever = HybridRetriever(embedder)
 
 
+def _scripted(role: str) -> Callable[[Engines], None]:
+    def load(engines: Engines) -> None:
+        from .engines import scripted
+
+        match role:
+            case "llm":
+                engines.generator = scripted.ScriptedGenerator()
+            case "stt":
+                engines.transcriber = scripted.ScriptedTranscriber()
+            case "tts":
+                engines.synthesizer = scripted.ScriptedSynthesizer()
+            case "rag":
+                engines.embedder, engines.retriever = scripted.ScriptedEmbedder(), scripted.ScriptedRetriever()
+
+    return load
+
+
 @dataclass(frozen=True)
 class Role:
     """A kind of worker."""
@@ -73,4 +90,6 @@ def roles() -> dict[str, Role]:
         Role("tts", ("tts",), "solo", 1, _tts),
         Role("rag", ("rag", "knowledge"), "threads", 16, _rag),
     )
+    if chosen.engines == "scripted":
+        every = tuple(replace(role, load=_scripted(role.name)) for role in every)
     return {role.name: role for role in every}
