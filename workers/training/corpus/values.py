@@ -49,7 +49,7 @@ def draw(slot: str, rng: random.Random, split: Split) -> str:
     """A value for a slot. One that training draws is never drawn for `held`, save in slots with few possible values."""
     if slot == ANYTHING:
         slot = rng.choice(_LIKED)
-    for _ in range(100):
+    for _ in range(1000):
         value = _made_up(slot, rng) if slot in _SUFFIXES and rng.random() < MADE_UP else _real(slot, rng)
         if _few(slot) or split_of(value) == split:
             return value
