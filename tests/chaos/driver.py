@@ -66,8 +66,8 @@ class Chaos:
             "MAEARI_REDIS_URL": self.server.url,
             "MAEARI_HOME": str(folder),
             "MAEARI_ENGINES": "scripted",
-            "MAEARI_SCRIPTED_TOKEN_MS": "8",
-            "MAEARI_SCRIPTED_SENTENCE_MS": "60",
+            "MAEARI_SCRIPTED_TOKEN_MS": "25",
+            "MAEARI_SCRIPTED_SENTENCE_MS": "250",
             "MAEARI_LEASE_S": "3",
             "MAEARI_REDELIVER_AFTER_S": "2",
         }
