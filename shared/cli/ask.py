@@ -59,7 +59,7 @@ def ask(
     conclude(tools, turn, result, merged)
 
 
-def upload(tools: Tools, path: Path, tenant: str, kind: str = "question") -> BlobRef:
+def upload(tools: Tools, path: Path, tenant: str) -> BlobRef:
     """Put a recording into the blob store. Raises `InvalidAudio` when it cannot be read."""
     try:
         data = path.read_bytes()
@@ -67,7 +67,7 @@ def upload(tools: Tools, path: Path, tenant: str, kind: str = "question") -> Blo
         raise InvalidAudio(f"{path} cannot be read: {error.strerror}.", field="audio") from None
     mime = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     suffix = "".join(char for char in path.suffix.lower() if char.isascii() and char.isalnum())
-    return tools.store().put(tenant, kind, f"{uuid.uuid4().hex}.{suffix or 'bin'}", data, mime)
+    return tools.store().put(tenant, "audio", f"{uuid.uuid4().hex}.{suffix or 'bin'}", data, mime)
 
 
 def run_turn(
@@ -77,7 +77,8 @@ def run_turn(
     from shared.contracts.events import Event
     from shared.contracts.turn import TurnResult
 
-    from .turn import Turn, show_for
+    from .show import show_for
+    from .turn import Turn
 
     store, tenant = tools.store(), request["tenant"]
     folder = out or _replies() / uuid.uuid4().hex[:12]
@@ -105,7 +106,8 @@ def _replies() -> Path:
 
 def conclude(tools: Tools, turn: Turn, result: TurnResult, merged: Path | None) -> None:
     """What is shown once a turn has ended: figures and files, or the JSON object."""
-    from .turn import as_json, summary, timing_chart
+    from .show import summary, timing_chart
+    from .turn import as_json
 
     if tools.json:
         tools.print_json(as_json(turn, result, merged))

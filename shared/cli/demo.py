@@ -16,7 +16,7 @@ import typer
 from shared.errors import ConfigurationInvalid, EngineFailed
 
 from .ask import conclude, run_turn, upload
-from .cluster import ensure_up
+from .start import ensure_up
 from .tools import Json, Tools, tools_of
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _turn(tools: Tools, question: Question) -> tuple[Turn, TurnResult, Path | No
 
 
 def _show(tools: Tools, ended: tuple[Turn, TurnResult, Path | None], *, whole: bool = False) -> None:
-    from .turn import body
+    from .show import body
 
     if tools.json:
         return

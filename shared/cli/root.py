@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from shared.errors import BrokerUnavailable, MaeariError
 
-from . import ask, cluster, demo, jobs, knowledge, speech
+from . import ask, cluster, demo, jobs, knowledge, logs, speech
 from .tools import INTERRUPTED, tools_of
 
 
@@ -57,7 +57,7 @@ def _register() -> None:
     add("up", rich_help_panel=CLUSTER)(cluster.up)
     add("down", rich_help_panel=CLUSTER)(cluster.down)
     add("status", rich_help_panel=CLUSTER)(cluster.status)
-    add("logs", rich_help_panel=CLUSTER)(cluster.logs)
+    add("logs", rich_help_panel=CLUSTER)(logs.logs)
     add("doctor", rich_help_panel=CLUSTER)(cluster.doctor)
     add("demo", rich_help_panel=CLUSTER)(demo.demo)
     add("ask", rich_help_panel=TALK)(ask.ask)

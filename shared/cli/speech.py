@@ -95,7 +95,7 @@ def enrol(
     from shared.contracts.speech import VoiceProfile
 
     tools = tools_of(ctx, json)
-    refs = [upload(tools, path, tenant, "enrolment").model_dump(exclude_none=True) for path in files]
+    refs = [upload(tools, path, tenant).model_dump(exclude_none=True) for path in files]
     request = {"tenant": tenant, "voice": name, "audio": refs, "language": language}
     job_id, result = run_job(tools, "tts.enrol", request)
     if tools.json:

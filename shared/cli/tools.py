@@ -205,7 +205,7 @@ def run_job(
 ) -> tuple[str, dict[str, Any]]:
     """Hand in a job and follow it to its end: its id and result. Ctrl-C cancels it. Raises `JobFailed`."""
     client = tools.producer()
-    warn_of_missing(tools, client, task)
+    warn_of_missing(tools, client, roles_for(task, request))
     job_id = client.submit(task, request, deadline_s=deadline_s, presence=True).job_id
     try:
         with present(client, job_id):
@@ -227,9 +227,8 @@ def _followed(client: Client, job_id: str, on_event: Callable[[Event], None] | N
     raise MaeariError(f"The events of job {job_id} ended without an end.")
 
 
-def warn_of_missing(tools: Tools, client: Client, task: str) -> None:
+def warn_of_missing(tools: Tools, client: Client, roles: Sequence[str]) -> None:
     """Say which kinds of worker a job will have to wait for."""
-    roles = _roles_for(task)
     workers = client.workers()
     ready = {worker.role for worker in workers if worker.state == "ready"}
     loading = {worker.role for worker in workers if worker.state == "loading"}
@@ -238,13 +237,15 @@ def warn_of_missing(tools: Tools, client: Client, task: str) -> None:
         tools.hint(f"The job will wait for: {shown}. See: maeari status")
 
 
-def _roles_for(task: str) -> tuple[str, ...]:
+def roles_for(task: str, request: Mapping[str, Any]) -> list[str]:
+    """Kinds of worker that a job needs."""
     from shared.contracts.catalog import CATALOG
 
     if task == "turns.start":
-        return ("conductor", "rag", "llm")
+        heard, spoken = ["stt"] if "audio" in request else [], ["tts"] if request.get("speech", True) else []
+        return ["conductor", *heard, "rag", "llm", *spoken]
     queue = CATALOG[task].queue
-    return ("rag" if queue == "knowledge" else queue,)
+    return ["rag" if queue == "knowledge" else queue]
 
 
 @contextlib.contextmanager

