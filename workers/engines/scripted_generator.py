@@ -51,7 +51,13 @@ class ScriptedGenerator:
         self._dead.set()
 
     def generate(
-        self, request: GenerateRequest, *, request_id: str, stop: Stop, timeout_s: float, on_text: OnText | None = None
+        self,
+        request: GenerateRequest,
+        *,
+        request_id: str,  # noqa: ARG002: the protocol's
+        stop: Stop,
+        timeout_s: float,
+        on_text: OnText | None = None,
     ) -> Generation:
         """The script's reply behind `request.prefix`. Raises `JobCancelled`, `AttemptTimeout`, `EngineDead`."""
         begun = time.monotonic()
