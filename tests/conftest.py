@@ -14,12 +14,16 @@ os.environ["MAEARI_LOG_LEVEL"] = "INFO"
 
 from tests.support.servers import RedisServer  # noqa: E402
 
+ORDER = {"unit": 0, "contracts": 1, "integration": 2, "acceptance": 3}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with the folder of `tests/` that it lies in."""
+    """Mark each test with the folder of `tests/` that it lies in; run the cheap folders first, shuffled within."""
     root = Path(__file__).parent
-    for item in items:
-        item.add_marker(item.path.relative_to(root).parts[0])
+    folders = {item: item.path.relative_to(root).parts[0] for item in items}
+    for item, folder in folders.items():
+        item.add_marker(folder)
+    items.sort(key=lambda item: ORDER.get(folders[item], len(ORDER)))
 
 
 @pytest.fixture(scope="session")
