@@ -1,0 +1,111 @@
+"""Keyword search: BM25 over Korean morphemes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+
+import bm25s
+import numpy as np
+from kiwipiepy import Kiwi
+
+MAX_INDICES = 32
+"""Indices that a process keeps; the least recently used goes first."""
+
+_NOUNS = frozenset({"NNG", "NNP", "NR", "XR", "SL", "SH", "SN", "MM", "MAG"})
+_VERBS = frozenset({"VV", "VA"})
+
+
+class Morphemes:
+    """Text to the words that carry its meaning, without particles and endings; loaded at the first use."""
+
+    def __init__(self) -> None:
+        """Load nothing yet."""
+        self._kiwi: Kiwi | None = None
+        self._lock = threading.Lock()
+
+    def terms(self, text: str) -> list[str]:
+        """Nouns, names, numbers, determiners and adverbs in lower case; verbs and adjectives in dictionary form."""
+        found = []
+        for token in self._analyser().tokenize(text):
+            tag = token.tag.split("-")[0]  # irregular verbs are marked, e.g. VV-R
+            if tag in _NOUNS:
+                found.append(token.form.lower())
+            elif tag in _VERBS:
+                found.append(f"{token.form}다")
+        return found
+
+    def _analyser(self) -> Kiwi:
+        with self._lock:
+            if self._kiwi is None:
+                # The dictionaries of proper names cost 250 MB; without them names are still found by their context.
+                self._kiwi = Kiwi(num_workers=1, load_default_dict=False, load_multi_dict=False)
+            return self._kiwi
+
+
+class KeywordIndex:
+    """BM25 over the terms of a collection's chunks; immutable."""
+
+    def __init__(self, chunks: Iterable[tuple[str, Sequence[str]]]) -> None:
+        """`chunks`: id and terms of each."""
+        listed = [(id_, list(terms)) for id_, terms in chunks if terms]
+        self._ids = [id_ for id_, _ in listed]
+        self._bm25: bm25s.BM25 | None = None
+        if listed:
+            self._bm25 = bm25s.BM25()
+            self._bm25.index([terms for _, terms in listed], show_progress=False)
+
+    def search(self, terms: Sequence[str]) -> list[tuple[str, float]]:
+        """Id and score of every chunk that holds one of `terms`, best first."""
+        if self._bm25 is None:
+            return []
+        known = self._bm25.get_tokens_ids(list(terms))
+        if not known:
+            return []
+        scores = self._bm25.get_scores_from_ids(known)
+        order = np.argsort(-scores, kind="stable")
+        return [(self._ids[place], float(scores[place])) for place in order[: int((scores > 0).sum())]]
+
+
+class KeywordIndices:
+    """The indices in use, each built when a collection is first searched after a change."""
+
+    def __init__(self, limit: int = MAX_INDICES) -> None:
+        """Keep at most `limit` indices."""
+        self._limit = limit
+        self._kept: OrderedDict[Hashable, tuple[Hashable, KeywordIndex]] = OrderedDict()
+        self._building: dict[Hashable, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def get(
+        self, key: Hashable, revision: Hashable, load: Callable[[], Iterable[tuple[str, Sequence[str]]]]
+    ) -> KeywordIndex:
+        """The index of `key` at `revision`; only one thread builds it, from what `load` gives."""
+        with self._lock:
+            index = self._known(key, revision)
+            building = self._building.setdefault(key, threading.Lock())
+        if index is not None:
+            return index
+        with building:
+            with self._lock:
+                index = self._known(key, revision)
+            if index is None:
+                index = KeywordIndex(load())
+                self._keep(key, revision, index)
+        return index
+
+    def _known(self, key: Hashable, revision: Hashable) -> KeywordIndex | None:
+        kept = self._kept.get(key)
+        if kept is None or kept[0] != revision:
+            return None
+        self._kept.move_to_end(key)
+        return kept[1]
+
+    def _keep(self, key: Hashable, revision: Hashable, index: KeywordIndex) -> None:
+        with self._lock:
+            self._kept[key] = (revision, index)
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._limit:
+                gone, _ = self._kept.popitem(last=False)
+                self._building.pop(gone, None)
