@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from workers.engines.keyword_index import KeywordIndex, KeywordIndices, Morphemes
+from workers.engines.keyword_index import KeywordIndex, KeywordIndices, terms
 
 DOCUMENTS = {
     "album": "온결의 첫 앨범 제목은 첫 번째 파도다. 타이틀곡은 밤바다 편지다.",
@@ -19,13 +19,8 @@ DOCUMENTS = {
 
 
 @pytest.fixture(scope="module")
-def morphemes() -> Morphemes:
-    return Morphemes()
-
-
-@pytest.fixture(scope="module")
-def index(morphemes: Morphemes) -> KeywordIndex:
-    return KeywordIndex((id_, morphemes.terms(text)) for id_, text in DOCUMENTS.items())
+def index() -> KeywordIndex:
+    return KeywordIndex((id_, terms(text)) for id_, text in DOCUMENTS.items())
 
 
 @pytest.mark.parametrize(
@@ -40,25 +35,25 @@ def index(morphemes: Morphemes) -> KeywordIndex:
         ("어디서 자는데?", "cat"),
     ],
 )
-def test_words_are_found_in_other_forms(morphemes: Morphemes, index: KeywordIndex, question: str, best: str) -> None:
-    assert index.search(morphemes.terms(question))[0][0] == best
+def test_words_are_found_in_other_forms(index: KeywordIndex, question: str, best: str) -> None:
+    assert index.search(terms(question))[0][0] == best
 
 
-def test_terms_are_content_words(morphemes: Morphemes) -> None:
-    assert morphemes.terms("고양이는 기타 가방 위에서 잔다.") == ["고양이", "기타", "가방", "위", "자다"]
+def test_terms_are_content_words() -> None:
+    assert terms("고양이는 기타 가방 위에서 잔다.") == ["고양이", "기타", "가방", "위", "자다"]
 
 
-def test_chunks_without_a_shared_word_are_not_found(morphemes: Morphemes, index: KeywordIndex) -> None:
-    assert {id_ for id_, _ in index.search(morphemes.terms("고양이"))} == {"cat"}
-    assert index.search(morphemes.terms("로켓 엔진")) == []
+def test_chunks_without_a_shared_word_are_not_found(index: KeywordIndex) -> None:
+    assert {id_ for id_, _ in index.search(terms("고양이"))} == {"cat"}
+    assert index.search(terms("로켓 엔진")) == []
 
 
-def test_marks_alone_find_nothing(morphemes: Morphemes, index: KeywordIndex) -> None:
-    assert index.search(morphemes.terms("ㅋㅋ?! ~~ 😀")) == []
+def test_marks_alone_find_nothing(index: KeywordIndex) -> None:
+    assert index.search(terms("ㅋㅋ?! ~~ 😀")) == []
 
 
-def test_scores_fall(morphemes: Morphemes, index: KeywordIndex) -> None:
-    scores = [score for _, score in index.search(morphemes.terms("온결이 좋아하는 곡"))]
+def test_scores_fall(index: KeywordIndex) -> None:
+    scores = [score for _, score in index.search(terms("온결이 좋아하는 곡"))]
     assert len(scores) > 1
     assert scores == sorted(scores, reverse=True)
     assert min(scores) > 0
@@ -69,11 +64,11 @@ def test_an_empty_collection_is_searched_in_vain(chunks: list[tuple[str, Sequenc
     assert KeywordIndex(chunks).search(["바다"]) == []
 
 
-def test_morphemes_are_the_same_from_many_threads(morphemes: Morphemes) -> None:
+def test_morphemes_are_the_same_from_many_threads() -> None:
     texts = list(DOCUMENTS.values()) * 20
-    alone = [morphemes.terms(text) for text in texts]
+    alone = [terms(text) for text in texts]
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(morphemes.terms, texts)) == alone
+        assert list(pool.map(terms, texts)) == alone
 
 
 class Loads:

@@ -31,7 +31,7 @@ from shared.protocols import OnProgress, Stop
 
 from .chunking import PROFILES, Chunk, MediaType, chunks
 from .filters import Where, scalar
-from .keyword_index import Morphemes
+from .keyword_index import terms
 from .library import Library, Shelf
 from .vector_store import Collection, Entry, Vector
 
@@ -91,11 +91,10 @@ def own_metadata(entry: Entry) -> dict[str, Scalar]:
 class Keeper:
     """Writes collections. Writers of one process to one collection take turns."""
 
-    def __init__(self, library: Library, embedder: KnowledgeEmbedder, morphemes: Morphemes) -> None:
-        """`morphemes` gives the terms that keyword search looks for."""
+    def __init__(self, library: Library, embedder: KnowledgeEmbedder) -> None:
+        """`library` and `embedder` belong to the same model."""
         self._library = library
         self._embedder = embedder
-        self._morphemes = morphemes
         self._turns: defaultdict[Shelf, threading.Lock] = defaultdict(threading.Lock)
 
     # --- what callers ask ---
@@ -263,8 +262,8 @@ class Keeper:
             on_progress(done + start + len(batch), total)
 
     def _computed(self, entry: Entry, vector: Vector) -> Entry:
-        terms = self._morphemes.terms(f"{entry.metadata[HEADING]}\n{entry.text}")
-        return replace(entry, vector=vector, metadata={**entry.metadata, TERMS: " ".join(terms)})
+        words = terms(f"{entry.metadata[HEADING]}\n{entry.text}")
+        return replace(entry, vector=vector, metadata={**entry.metadata, TERMS: " ".join(words)})
 
     def _rebuild(self, shelf: Shelf, stop: Stop, on_progress: OnProgress) -> Collection:
         others = self._library.others(shelf)

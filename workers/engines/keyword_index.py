@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import cache
 
 import bm25s
 import numpy as np
@@ -17,31 +19,34 @@ _NOUNS = frozenset({"NNG", "NNP", "NR", "XR", "SL", "SH", "SN", "MM", "MAG"})
 _VERBS = frozenset({"VV", "VA"})
 
 
-class Morphemes:
-    """Text to the words that carry its meaning, without particles and endings; loaded at the first use."""
+_loading = threading.Lock()
 
-    def __init__(self) -> None:
-        """Load nothing yet."""
-        self._kiwi: Kiwi | None = None
-        self._lock = threading.Lock()
+# It takes the level of its own logger for its own affair, past what the process has set.
+logging.getLogger("bm25s").setLevel(logging.WARNING)
 
-    def terms(self, text: str) -> list[str]:
-        """Nouns, names, numbers, determiners and adverbs in lower case; verbs and adjectives in dictionary form."""
-        found = []
-        for token in self._analyser().tokenize(text):
-            tag = token.tag.split("-")[0]  # irregular verbs are marked, e.g. VV-R
-            if tag in _NOUNS:
-                found.append(token.form.lower())
-            elif tag in _VERBS:
-                found.append(f"{token.form}다")
-        return found
 
-    def _analyser(self) -> Kiwi:
-        with self._lock:
-            if self._kiwi is None:
-                # The dictionaries of proper names cost 250 MB; without them names are still found by their context.
-                self._kiwi = Kiwi(num_workers=1, load_default_dict=False, load_multi_dict=False)
-            return self._kiwi
+def terms(text: str) -> list[str]:
+    """The words that carry a text's meaning, without particles and endings.
+
+    Nouns, names, numbers, determiners and adverbs in lower case; verbs and adjectives in dictionary form.
+    """
+    found = []
+    with _loading:
+        kiwi = _kiwi()
+    for token in kiwi.tokenize(text):
+        tag = token.tag.split("-")[0]  # irregular verbs are marked, e.g. VV-R
+        if tag in _NOUNS:
+            found.append(token.form.lower())
+        elif tag in _VERBS:
+            found.append(f"{token.form}다")
+    return found
+
+
+@cache
+def _kiwi() -> Kiwi:
+    """Loaded once in a process: a second or two, 230 MB."""
+    # The dictionaries of proper names would double that; without them names are still told by their context.
+    return Kiwi(num_workers=1, load_default_dict=False, load_multi_dict=False)
 
 
 class KeywordIndex:

@@ -27,7 +27,7 @@ from shared.protocols import OnProgress, Stop
 from .filters import Where, where_of
 from .fusion import Candidate, fuse
 from .keeper import DOCUMENT, HEADING, TERMS, Keeper, KnowledgeEmbedder, own_metadata
-from .keyword_index import KeywordIndices, Morphemes
+from .keyword_index import KeywordIndices, terms
 from .library import Embedding, Library, Shelf
 from .vector_store import ChromaStore, Collection, CollectionGone, Entry, Vector, VectorStore
 
@@ -58,8 +58,7 @@ class HybridRetriever:
         self._store = store or ChromaStore()
         info = embedder.info
         self._library = Library(self._store, Embedding(info.model, info.version, embedder.dimension))
-        self._morphemes = Morphemes()
-        self._keeper = Keeper(self._library, embedder, self._morphemes)
+        self._keeper = Keeper(self._library, embedder)
         self._indices = KeywordIndices()
 
     @property
@@ -70,7 +69,7 @@ class HybridRetriever:
 
     def warm_up(self) -> None:
         """Load the morphemes, wait for the store, bring packs' knowledge into it and search each once."""
-        self._morphemes.terms("안녕하세요")
+        terms("안녕하세요")
         self._wait_for_store()
         for pack_id in pack_ids():
             try:
@@ -90,7 +89,7 @@ class HybridRetriever:
         """Best first. Raises `UnknownCollection`, `UnknownPack`, `InvalidRequest` (filters, other vectors)."""
         question = _Question(
             vector=self._embedder.embed_query(request.query),
-            terms=self._morphemes.terms(request.query),
+            terms=terms(request.query),
             where=where_of(request.filters),
             depth=max(DEPTH, 4 * request.top_k),
         )
@@ -131,7 +130,9 @@ class HybridRetriever:
     ) -> tuple[dict[str, float], list[Entry]]:
         """The best `depth` chunks by shared words that pass the filter: their scores, and those not among `near`."""
         index = self._indices.get(
-            (collection.metadata["owner"], collection.name), collection.metadata["revision"], lambda: _terms(collection)
+            (collection.metadata["owner"], collection.name),
+            collection.metadata["revision"],
+            lambda: _stored_terms(collection),
         )
         ranked = index.search(question.terms)
         scores: dict[str, float] = {}
@@ -198,7 +199,7 @@ def _refuse_doubles(request: RetrieveRequest) -> None:
         names.add(asked.name)
 
 
-def _terms(collection: Collection) -> Iterator[tuple[str, Sequence[str]]]:
+def _stored_terms(collection: Collection) -> Iterator[tuple[str, Sequence[str]]]:
     for entry in collection.read():
         yield entry.id, str(entry.metadata.get(TERMS, "")).split()
 
