@@ -47,8 +47,11 @@ class _Reader:
         self.seq = after
         self.until = None if timeout_s is None else time.monotonic() + timeout_s
         self.ended = False
+        self.over = False
 
     def block_ms(self) -> int:
+        if self.over:
+            return 1
         if self.until is None:
             return BLOCK_MS
         left = self.until - time.monotonic()
@@ -64,11 +67,16 @@ class _Reader:
                 yield event
 
     def nothing_came(self, state: str | None) -> None:
-        """Raise when there is nothing to wait for: no such job, or its stream has expired."""
+        """Raise when there is nothing to wait for: no such job, or its stream has expired.
+
+        A job may have ended between the read that gave nothing and the look at its state, so one more read is due.
+        """
         if state is None:
             raise JobNotFound(self.job_id)
         if state in ("done", "failed", "cancelled"):
-            raise JobNotFound(f"{self.job_id}: it is {state}, and its events are no longer kept behind {self.seq}.")
+            if self.over:
+                raise JobNotFound(f"{self.job_id}: it is {state}, and its events are no longer kept behind {self.seq}.")
+            self.over = True
 
 
 def follow(client: Any, keys: Keys, job_id: str, *, after: int = 0, timeout_s: float | None = None) -> Iterator[Event]:

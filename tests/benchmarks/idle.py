@@ -1,0 +1,56 @@
+"""The idle cluster under the laptop profile: memory and CPU of everything that `maeari up` starts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from shared.settings import ROOT
+from tests.support.servers import free_port
+
+SECONDS = 30
+
+
+def _family(home: Path) -> list[psutil.Process]:
+    """Every process that was started with this home, engine cores included."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("MAEARI_HOME") == str(home):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Proportional set sizes, so that shared libraries count once; CPU seconds over half a minute."""
+    environment = os.environ | {
+        "MAEARI_HOME": str(folder),
+        "MAEARI_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",
+        "MAEARI_CHROMA_PORT": str(free_port()),
+        "MAEARI_FLOWER_PORT": str(free_port()),
+    }
+    command = [sys.executable, "-m", "shared.cli"]
+    subprocess.run([*command, "up", "--json"], cwd=ROOT, env=environment, check=True, capture_output=True)
+    try:
+        time.sleep(10)  # let the last warm-up settle; this is a measurement, not a test
+        family = _family(folder)
+        before = {process.pid: sum(process.cpu_times()[:2]) for process in family}
+        time.sleep(SECONDS)
+        used = {process.pid: sum(process.cpu_times()[:2]) - before[process.pid] for process in family}
+        memory = [process.memory_full_info() for process in family]
+        return {
+            "processes": len(family),
+            "resident_gb": round(sum(info.rss for info in memory) / 1e9, 2),
+            "proportional_gb": round(sum(info.pss for info in memory) / 1e9, 2),
+            "cpu_percent_of_one_core": round(100 * sum(used.values()) / SECONDS, 1),
+        }
+    finally:
+        subprocess.run([*command, "down"], cwd=ROOT, env=environment, check=True, capture_output=True)
