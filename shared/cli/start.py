@@ -48,7 +48,6 @@ def start(
     Raises `StartFailed` with the last log lines of what failed.
     """
     missing = cluster.prepare(replicas or {}, gpus, throw_away)
-    _tell_left_over(tools, cluster)
     if not missing:
         tools.say("The cluster is up already; nothing to start.")
     rows = _watched(tools, cluster, missing, timeout_s)
@@ -146,13 +145,7 @@ def stop(tools: Tools, cluster: Cluster) -> bool:
     with ProcessTable(tools) as show:
         for rows in cluster.stop():
             show(rows)
-    _tell_left_over(tools, cluster)
-    return was_running or cluster.left_over > 0
-
-
-def _tell_left_over(tools: Tools, cluster: Cluster) -> None:
-    if cluster.left_over:
-        tools.hint(f"Ended {cluster.left_over} processes that a dead supervisor had left over.")
+    return was_running
 
 
 def ensure_up(tools: Tools) -> None:

@@ -16,10 +16,13 @@ from .layout import layout_of
 from .plan import Plan, Program, make_plan, node_name, worker_programs
 from .probes import RedisAnswer, ask_redis, chroma_answers, flower_answers, port_free
 from .state import State, exclusive, load_state, save_state
-from .supervisor import Process, Supervisor, end_left_over, render
+from .supervisor import Process, Supervisor, render
 
 _DEATHS = 2
 """Deaths before readiness after which a start has failed; the supervisor goes on trying."""
+
+_GONE_S = 20.0
+"""Seconds that the services of a killed supervisor have to end."""
 
 LOG_LINES = 25
 """Lines of its log that a failed process is shown with."""
@@ -81,8 +84,6 @@ class Cluster:
         self.layout = layout_of(config.home)
         self.supervisor = Supervisor(self.layout)
         self.programs: tuple[Program, ...] = ()
-        self.left_over = 0
-        """Processes of a dead supervisor that the last `prepare` ended."""
         self._workers = workers
         self._watches: dict[str, _Watch] = {}
         self._started: set[str] = set()
@@ -100,8 +101,6 @@ class Cluster:
         with exclusive(self.layout):
             running = self.supervisor.running()
             before = load_state(self.layout) if running else None
-            if before is None:
-                self.left_over = end_left_over(self.layout, self.config.drain_s)
             self._same_settings(before)
             plan = make_plan(replicas, gpus, before.plan if before else None)
             redis = before.redis if before else self._redis(throw_away)
@@ -126,6 +125,15 @@ class Cluster:
 
     def _redis(self, throw_away: bool) -> services.RedisHost:
         answer = ask_redis(self.config.redis_url)
+        deadline = time.monotonic() + _GONE_S
+        while answer.folder == self.layout.redis:
+            # Our own, of a supervisor that was killed: it is on its way out.
+            if time.monotonic() > deadline:
+                raise ConfigurationInvalid(
+                    f"A Redis still runs on {self.layout.redis} though no supervisor does; end it."
+                )
+            time.sleep(0.1)
+            answer = ask_redis(self.config.redis_url)
         host = services.choose_redis(self.config, self.layout, answer)
         if host == "external" and not throw_away and (why := services.forgetful(answer)):
             shown = services.shown_url(self.config.redis_url)
@@ -238,7 +246,6 @@ class Cluster:
             if self.supervisor.running():
                 yield from self._stop_in_order()
                 self.supervisor.shutdown()
-            self.left_over = end_left_over(self.layout, self.config.drain_s)
             self.layout.state.unlink(missing_ok=True)
 
     def _stop_in_order(self) -> Iterator[list[Row]]:

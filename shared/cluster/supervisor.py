@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
-import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import psutil
 from shared.errors import ConfigurationInvalid
 from shared.settings import ROOT, Settings
 
+from . import child
 from .environment import child_environment
 from .layout import Layout
 from .plan import Program
@@ -68,7 +68,7 @@ def _section(program: Program, config: Settings, layout: Layout) -> list[str]:
     variables = ",".join(f'{name}="{_plain(value)}"' for name, value in program.environment.items())
     return [
         f"[program:{program.name}]",
-        "command=" + _plain(shlex.join(program.command)),
+        "command=" + _plain(shlex.join(_bound(program))),
         f"directory={_plain(ROOT)}",
         f"environment={variables}",
         "autostart=false",
@@ -84,6 +84,12 @@ def _section(program: Program, config: Settings, layout: Layout) -> list[str]:
         "stdout_logfile_backups=2",
         "",
     ]
+
+
+def _bound(program: Program) -> tuple[str, ...]:
+    """The command, tied to the supervisor's life: services stop in order, workers at once (their leases run out)."""
+    last = signal.SIGKILL if program.is_worker else signal.SIGTERM
+    return (sys.executable, "-I", "-S", str(Path(child.__file__)), str(int(last)), *program.command)
 
 
 def _plain(value: object) -> str:
@@ -135,8 +141,10 @@ class _Transport(xmlrpc.client.Transport):
         super().__init__()
         self._path = path
 
-    def make_connection(self, host: object) -> http.client.HTTPConnection:  # noqa: ARG002  set by the base class
-        return _Connection(self._path)
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        connection = _Connection(self._path)
+        self._connection = (host, connection)  # what the base class closes
+        return connection
 
 
 class Supervisor:
@@ -228,41 +236,6 @@ def _exists(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def left_over(layout: Layout) -> list[psutil.Process]:
-    """Processes of this cluster whose supervisor died; without the children that they look after themselves."""
-    mark = f"unix://{layout.socket}"
-    found = {process.pid: process for process in psutil.process_iter() if _mark(process) == mark}
-    return [process for process in found.values() if _parent(process) not in found]
-
-
-def _mark(process: psutil.Process) -> str | None:
-    try:
-        return process.environ().get("SUPERVISOR_SERVER_URL") if process.uids().real == os.getuid() else None
-    except (psutil.Error, OSError):
-        return None
-
-
-def _parent(process: psutil.Process) -> int | None:
-    try:
-        return process.ppid()
-    except psutil.Error:
-        return None
-
-
-def end_left_over(layout: Layout, grace_s: float) -> int:
-    """Let them drain for `grace_s`, then kill them; returns how many there were."""
-    found = left_over(layout)
-    for process in found:
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
-    _, stubborn = psutil.wait_procs(found, timeout=grace_s)
-    for process in stubborn:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(stubborn, timeout=5)
-    return len(found)
 
 
 def _process(info: dict[str, Any]) -> Process:
