@@ -133,6 +133,10 @@ class BlobStore(Protocol):
         """Store under `<tenant>/<kind>/<name>`; an existing blob of that key is replaced."""
         ...
 
-    def get(self, ref: BlobRef, *, tenant: str) -> bytes:
-        """The bytes; raises `InvalidBlob`, `BlobMissing`, `StoreUnavailable`."""
+    def get(self, ref: BlobRef, *, tenant: str, field: str = "audio") -> bytes:
+        """The bytes; raises `InvalidBlob`, `BlobMissing` (naming `field`), `StoreUnavailable`."""
+        ...
+
+    def sweep(self, older_than_s: float) -> int:
+        """Delete what jobs brought and made before so many seconds; how many blobs went."""
         ...

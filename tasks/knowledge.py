@@ -26,10 +26,11 @@ def _timed(watch: Stopwatch, report: KnowledgeReport) -> KnowledgeReport:
 def _content(attempt: Attempt, place: int, document: Document) -> str:
     if document.blob is None:
         return document.text or ""
+    field = f"documents.{place}.blob"
     try:
-        return attempt.blobs.get(document.blob, tenant=attempt.tenant).decode("utf-8")
+        return attempt.blobs.get(document.blob, tenant=attempt.tenant, field=field).decode("utf-8")
     except UnicodeDecodeError:
-        raise InvalidRequest("is not UTF-8 text.", field=f"documents.{place}.blob") from None
+        raise InvalidRequest("is not UTF-8 text.", field=field) from None
 
 
 def _progress(attempt: Attempt) -> OnProgress:

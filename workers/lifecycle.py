@@ -17,11 +17,12 @@ import redis
 from celery import bootsteps, signals
 from celery.worker import components
 
-from shared import pulse
+from shared import attempt, pulse
 from shared.app import app
 from shared.connection import jobs
 from shared.contracts.base import EngineInfo
 from shared.contracts.status import WorkerStatus
+from shared.errors import MaeariError
 from shared.protocols import Engine
 from shared.runtime import engines
 from shared.settings import settings
@@ -32,6 +33,7 @@ log = logging.getLogger("maeari.worker")
 
 STATUS_EVERY_S = 3.0
 STATUS_TTL_S = 15
+SWEEP_EVERY_S = 900.0
 ENGINE_DEAD_EXIT = 70
 """Exit status of a worker whose engine has died (EX_SOFTWARE); the supervisor starts it anew."""
 
@@ -96,6 +98,15 @@ def _keep_house() -> None:
                 log.warning("reconciled: %d delivered again, %d taken over, %d ended", again, taken, ended)
 
 
+def _sweep_blobs() -> None:
+    """Audio that jobs brought and made is kept for `blob_ttl_s`, not for ever."""
+    while True:
+        with contextlib.suppress(MaeariError):
+            if gone := attempt.store().sweep(settings().blob_ttl_s):
+                log.warning("swept %d blobs", gone)
+        time.sleep(SWEEP_EVERY_S)
+
+
 def _watch(herald: Herald) -> None:
     """End the process when an engine is dead: what it still held is taken over by others when its leases run out."""
     while True:
@@ -154,6 +165,7 @@ def run(role: Role, name: str) -> None:
         threading.Thread(target=_watch, args=(herald,), name="watch", daemon=True).start()
         if role.keeps_house:
             threading.Thread(target=_keep_house, name="reconciler", daemon=True).start()
+            threading.Thread(target=_sweep_blobs, name="sweeper", daemon=True).start()
 
     @signals.worker_shutting_down.connect(weak=False)
     def _draining(**_: Any) -> None:
