@@ -20,6 +20,9 @@ from .loop import say
 from .recipe import Part, Positive
 from .speech_tokens import common_syllables
 
+UNKNOWN = "[UNK]"
+"""The token of what the vocabulary lacks."""
+
 
 class EmbeddingRecipe(Part):
     """A static Korean sentence embedding that ranks the packs' knowledge."""
@@ -100,8 +103,8 @@ def _tokenizer(examples: Sequence[tuple[str, Pair]], vocabulary: int) -> Tokeniz
     trainer = trainers.UnigramTrainer(
         vocab_size=vocabulary,
         initial_alphabet=common_syllables(),
-        special_tokens=["[UNK]", "[PAD]"],
-        unk_token="[UNK]",
+        special_tokens=[UNKNOWN, "[PAD]"],
+        unk_token=UNKNOWN,
         show_progress=False,
     )
     texts = sorted({text for _, pair in examples for text in (pair.question, pair.passage)})

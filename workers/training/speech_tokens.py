@@ -63,8 +63,8 @@ def _text_tokenizer() -> dict[str, object]:
     space = _as_bytes(" ")
     merges = [(space, symbol) for symbol in ("-", "'", _as_bytes("♪")[0])]
     for syllable in common_syllables():
-        first, second, third = _as_bytes(syllable)
-        merges += [(first, second), (first + second, third)]
+        spelled = _as_bytes(syllable)
+        merges += [(spelled[0], spelled[1]), (spelled[:2], spelled[2])]
     merges = list(dict.fromkeys(merges))
     vocabulary = [*alphabet, *("".join(pair) for pair in merges), ""]
     tokenizer = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(vocabulary)}, merges=merges))

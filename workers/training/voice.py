@@ -23,6 +23,9 @@ from .recipe import Part
 LANGUAGES = ("en", "es", "fr", "de", "it", "pt", "pl", "tr", "ru", "nl", "cs", "ar", "zh-cn", "hu", "ko", "ja", "hi")
 """The languages of XTTS v2, in the order of its vocabulary."""
 
+UNKNOWN = "[UNK]"
+"""The token of what the vocabulary lacks."""
+
 SAMPLES = (
     "annyeonghaseyo oneureun nalssiga cham joayo eomma saranghaeyo gomawo geurae majayo",
     "abcdefghijklmnopqrstuvwxyz 0123456789 . , ! ? ' -",
@@ -96,9 +99,9 @@ def _arguments(recipe: VoiceRecipe) -> XttsArgs:
 
 
 def _tokenizer(vocabulary: int) -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    special = ["[STOP]", "[UNK]", "[SPACE]", *(f"[{language}]" for language in LANGUAGES), "[START]"]
+    special = ["[STOP]", UNKNOWN, "[SPACE]", *(f"[{language}]" for language in LANGUAGES), "[START]"]
     trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
     tokenizer.train_from_iterator(SAMPLES, trainer)
     return tokenizer

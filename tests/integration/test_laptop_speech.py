@@ -1,0 +1,24 @@
+"""The shipped speech model through faster-whisper, on speech that it has never heard."""
+
+from __future__ import annotations
+
+from faster_whisper import WhisperModel
+
+from shared.settings import settings
+from workers.training.speech_data import Utterance, speak
+from workers.training.speech_examination import Score, transcribe
+
+SAID = (
+    Utterance("엄마 첫 직장이 어디였어?", "", 185, 47),
+    Utterance("내가 태어난 날 날씨가 어땠어?", "+f2", 155, 58),
+    Utterance("새 앨범 제목이 뭐야?", "", 175, 50),
+)
+
+
+def test_the_shipped_model_understands_speech() -> None:
+    folder = str(settings().models_path / "speech")
+    model = WhisperModel(folder, device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True)
+    score = Score()
+    for utterance in SAID:
+        score.add(utterance.text, transcribe(model, speak(utterance)))
+    assert score.figures()["cer"] <= 0.12, score.confusions
