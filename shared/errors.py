@@ -37,6 +37,12 @@ class InvalidRequest(MaeariError):
     code = "invalid_request"
 
 
+class InvalidMessage(InvalidRequest):
+    """The message cannot be read."""
+
+    code = "invalid_message"
+
+
 class UnknownTask(InvalidRequest):
     """There is no such task."""
 
