@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -40,7 +41,9 @@ def plain_table(*columns: tuple[str, str]) -> Table:
     """A table without lines; columns are (heading, justification)."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for heading, justify in columns:
-        table.add_column(heading, justify="right" if justify == "right" else "left", no_wrap=justify != "wrap")
+        wraps = justify == "wrap"
+        side: JustifyMethod = "right" if justify == "right" else "left"
+        table.add_column(heading, justify=side, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis")
     return table
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .ask import upload
-from .tools import Json, Tenant, run_job, tools_of
+from .tools import Json, Tenant, Tools, run_job, tools_of
 
 if TYPE_CHECKING:
     from shared.contracts.events import Event
@@ -105,3 +106,41 @@ def enrol(
     known = "; these recordings were known already" if profile.cached else ""
     tools.say(f"{profile.voice} is enrolled from {profile.duration_s:.1f} s of speech ({profile.engine.name}){known}.")
     tools.say(f"Try it: maeari say '안녕하세요.' --voice {profile.voice} --out hello.wav", "dim")
+
+
+@voice.command("list")
+def list_(ctx: typer.Context, tenant: Tenant = "default", json: Json = False) -> None:
+    """The voices that a tenant can use: those of the packs and those that it has enrolled."""
+    from .render import plain_table
+
+    tools = tools_of(ctx, json)
+    voices = [*_of_packs(), *_enrolled(tools, tenant)]
+    if tools.json:
+        tools.print_json(voices)
+        return
+    table = plain_table(("voice", "left"), ("from", "left"), ("language", "left"), ("recordings", "right"))
+    for found in voices:
+        seconds = f"{found['duration_s']:.1f} s" if found["duration_s"] is not None else ""
+        table.add_row(found["voice"], found["from"], found["language"], seconds)
+    tools.out.print(table)
+
+
+def _of_packs() -> list[dict[str, Any]]:
+    from shared.packs import load_pack, pack_ids
+
+    speakers = [(pack, load_pack(pack).speaker) for pack in pack_ids()]
+    return [_voice(voice.id, f"pack {pack}", voice.language, None) for pack, voice in speakers]
+
+
+def _enrolled(tools: Tools, tenant: str) -> list[dict[str, Any]]:
+    from shared.blobs import VOICES
+    from shared.contracts.base import BlobRef
+
+    store = tools.store()
+    records = [name for name in store.names(tenant, VOICES) if name.endswith(".json")]
+    read = [loads(store.get(BlobRef(key=f"{tenant}/{VOICES}/{name}"), tenant=tenant)) for name in records]
+    return [_voice(one["voice"], "enrolled", one["language"], one["duration_s"]) for one in read]
+
+
+def _voice(name: str, origin: str, language: str, duration_s: float | None) -> dict[str, Any]:
+    return {"voice": name, "from": origin, "language": language, "duration_s": duration_s}

@@ -18,13 +18,13 @@ from shared.errors import BrokerUnavailable, MaeariError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from shared.blobs import Blobs
     from shared.contracts.base import Fault, Request
     from shared.contracts.catalog import Priority
     from shared.contracts.events import Event
     from shared.contracts.status import JobView, QueueDepth, WorkerStatus
     from shared.jobs import DeadLetter
     from shared.producer import Submitted
-    from shared.protocols import BlobStore
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
@@ -115,7 +115,7 @@ def _producer() -> Client:
     return Producer(url)
 
 
-def _store() -> BlobStore:
+def _store() -> Blobs:
     from shared.blobs import open_store
     from shared.settings import settings
 
@@ -127,7 +127,7 @@ class Tools:
     """Handed to every command as `ctx.obj`; tests put their own in."""
 
     producer: Callable[[], Client] = _producer
-    store: Callable[[], BlobStore] = _store
+    store: Callable[[], Blobs] = _store
     out: Console = field(default_factory=lambda: Console(highlight=False))
     err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
     json: bool = False

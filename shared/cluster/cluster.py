@@ -198,14 +198,14 @@ class Cluster:
             watch.starts.add(process.started_at)
         since = max(0.0, time.time() - process.started_at) if process.started_at else 0.0
         state = self._state(program, process, states)
+        deaths = max(0, len(watch.starts) - 1)
+        note = f"restarted {deaths} time{'s' if deaths > 1 else ''}" if deaths else ""
         if state == "ready":
             watch.took_s = watch.took_s if watch.took_s is not None else since
-            return Row(program.name, program.role, state, watch.took_s)
+            return Row(program.name, program.role, state, watch.took_s, note)
         watch.took_s = None
-        deaths = max(0, len(watch.starts) - 1)
         if state == "failed" or deaths >= _DEATHS:
             return Row(program.name, program.role, "failed", since, process.why or "it keeps ending before it is ready")
-        note = f"restarted {deaths} time{'s' if deaths > 1 else ''}" if deaths else ""
         return Row(program.name, program.role, state, since, note)
 
     def _state(self, program: Program, process: Process, states: Mapping[tuple[str, int], str]) -> str:

@@ -366,6 +366,16 @@ def test_enrol_sends_every_recording(command: Command, tmp_path: Path) -> None:
     assert (request["voice"], len(request["audio"])) == ("mom", 2)
 
 
+def test_voices_of_packs_and_of_the_tenant_are_listed(command: Command) -> None:
+    record = {"voice": "mom", "digest": "d", "language": "ko", "duration_s": 7.25, "formant": {}}
+    command.store.put("acme", "voices", "mom.json", json.dumps(record).encode(), "application/json")
+    command.store.put("acme", "voices", "d.wav", wav.encode(TONE), "audio/wav")
+    listed = command.json("voice", "list", "--tenant", "acme")
+    assert {voice["voice"] for voice in listed} == {"artist", "parent", "mom"}
+    assert listed[-1] == {"voice": "mom", "from": "enrolled", "language": "ko", "duration_s": 7.25}
+    assert "mom" not in command.run("voice", "list").stdout
+
+
 # --- knowledge ---
 
 
