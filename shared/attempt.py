@@ -9,6 +9,7 @@ import random
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Literal
@@ -17,12 +18,13 @@ import redis
 from celery.exceptions import Ignore
 from pydantic import BaseModel, ValidationError
 
-from . import pulse
+from . import envelope, pulse
 from .blobs import open_store
+from .connection import is_trouble, patiently
 from .contracts.base import Fault, Request, first_problem
 from .contracts.catalog import TaskSpec
 from .errors import AttemptTimeout, InvalidRequest, JobCancelled, MaeariError
-from .jobs import STAGE_SEPARATOR, Append, Claim, Jobs, Refused, Report, Stage
+from .jobs import STAGE_SEPARATOR, Append, Claim, Jobs, Report, Stage
 from .protocols import BlobStore
 from .settings import settings
 
@@ -56,6 +58,8 @@ class Attempt:
         self._appends: list[Append] = []
         self._last: Stage | None = None
         self._checkpoint = ""
+        self._numbered = 0
+        self._unsent: Report | None = None
         self._delta: list[str] = []
         self._offset = 0
 
@@ -131,15 +135,28 @@ class Attempt:
 
     # --- reporting ---
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """Tells this attempt from an earlier one at the same record in the same process."""
+        return self.claim.id, self.claim.fence
+
     def drain(self) -> Report | None:
-        """What has gathered since the last report; None when nothing has."""
+        """What has gathered since the last report; None when nothing has. The same again until it is `sent`."""
         with self.lock:
-            self._flush_delta()
-            if not self._events and not self._stages:
-                return None
-            report = Report(events=self._events, stages=self._stages, checkpoint=self._checkpoint)
-            self._events, self._stages = [], []
-            return report
+            if self._unsent is None:
+                self._flush_delta()
+                if self._events or self._stages:
+                    self._numbered += 1
+                    self._unsent = Report(
+                        events=self._events, stages=self._stages, checkpoint=self._checkpoint, number=self._numbered
+                    )
+                    self._events, self._stages = [], []
+            return self._unsent
+
+    def sent(self, verdict: str) -> None:
+        """What `drain` gave has been answered."""
+        self._unsent = None
+        self.heed(verdict)
 
     def heed(self, verdict: str) -> None:
         """Take in what a report was answered with."""
@@ -152,6 +169,8 @@ class Attempt:
         """Record the end, with all that is still buffered, in one step."""
         pulse.flusher().forget(self)
         with self.sending, self.lock:
+            if self._unsent is not None:
+                self.sent(self.jobs.report(self.claim, self._unsent))
             self._flush_delta()
             dumped = None if result is None else result.model_dump(mode="json")
             ending: Literal["done", "wait"] = "wait" if self._last is not None else "done"
@@ -163,6 +182,7 @@ class Attempt:
                 result=dumped,
                 ends_job=ending == "done" and (not self.claim.in_turn or self.spec.name == "turns.finish"),
                 last=self._last,
+                number=self._numbered + 1,
             )
             self.heed(self.jobs.report(self.claim, report))
 
@@ -195,35 +215,55 @@ def parse(spec: TaskSpec, payload: Any) -> Any:
 
 def run(spec: TaskSpec, body: Body, job_id: str, payload: Any, jobs: Jobs) -> None:
     """Claim, run and record. Raises `Ignore` when there is nothing to do, and the error that the job failed with."""
-    claim = jobs.claim(job_id, OWNER)
-    if isinstance(claim, Refused):
-        log.info("not run job=%s task=%s: %s", job_id, spec.name, claim.reason)
-        raise Ignore
-    attempt = Attempt(claim, spec, jobs)
+    try:
+        claim = _claim(spec, job_id, payload, jobs)
+        _run(Attempt(claim, spec, jobs), body, payload)
+    except redis.RedisError as error:
+        # Nothing can be recorded now. What is not claimed is delivered again; of what is, the lease runs out.
+        log.warning("Redis failed under job=%s task=%s", job_id, spec.name, exc_info=not is_trouble(error) or None)
+        raise Ignore from error
+
+
+def _claim(spec: TaskSpec, job_id: str, payload: Any, jobs: Jobs) -> Claim:
+    owner = f"{OWNER}:{uuid.uuid4()}"
+    claim = patiently(lambda: jobs.claim(job_id, owner))
+    if isinstance(claim, Claim):
+        return claim
+    log.info("not run job=%s task=%s: %s", job_id, spec.name, claim.reason)
+    if claim.reason == "unknown":
+        fault = Fault(code="job_not_found", message="no job of this id was recorded", stage=spec.name)
+        jobs.bury(spec.queue, envelope.build(spec.name, job_id, payload), fault)
+    raise Ignore
+
+
+def _run(attempt: Attempt, body: Body, payload: Any) -> None:
     try:
         with pulse.keeper().watching(attempt):
-            request = parse(spec, payload)
-            if request.tenant != claim.tenant:
-                raise InvalidRequest(f"The job was enqueued for tenant {claim.tenant}.", field="tenant")
-            attempt.finish(body(attempt, request))
+            request = parse(attempt.spec, payload)
+            if request.tenant != attempt.tenant:
+                raise InvalidRequest(f"The job was enqueued for tenant {attempt.tenant}.", field="tenant")
+            result = body(attempt, request)
+            patiently(lambda: attempt.finish(result))
     except MaeariError as error:
         _fail(attempt, error)
-    except redis.RedisError as error:
-        # Nothing can be recorded now. The lease runs out and the reconciler delivers the record again.
-        log.warning("Redis failed under job=%s task=%s: %s", job_id, spec.name, type(error).__name__)
-        raise Ignore from error
+    except redis.RedisError:
+        raise
     except Exception as error:
-        log.exception("unexpected error in job=%s task=%s", job_id, spec.name)
+        log.exception("unexpected error in job=%s task=%s", attempt.claim.id, attempt.spec.name)
         _fail(attempt, MaeariError(f"({type(error).__name__})"))
     if attempt.verdict != "ok":
-        log.info("stopped job=%s task=%s: %s", job_id, spec.name, attempt.verdict)
+        log.info("stopped job=%s task=%s: %s", attempt.claim.id, attempt.spec.name, attempt.verdict)
         raise Ignore
 
 
 def _fail(attempt: Attempt, error: MaeariError) -> None:
     """Record a failure by the error tree's rules. An attempt that was told to stop has nothing to record."""
+    pulse.flusher().forget(attempt)
     if attempt.verdict == "timeout":
         error = AttemptTimeout(f"The limit is {attempt.spec.timeout_s:.0f} s.")
+    elif attempt.verdict == "drained":
+        attempt.jobs.release(attempt.claim)
+        return
     elif attempt.verdict != "ok":
         return
     elif isinstance(error, JobCancelled):
@@ -231,10 +271,8 @@ def _fail(attempt: Attempt, error: MaeariError) -> None:
     fault = Fault(
         code=error.code, message=error.message, stage=attempt.spec.name, field=error.field, retryable=error.retryable
     )
-    pulse.flusher().forget(attempt)
-    outcome = attempt.jobs.fail(
-        attempt.claim, fault, retry_ms=backoff_ms(attempt.claim.attempt) if error.retryable else None
-    )
+    delay = backoff_ms(attempt.claim.attempt) if error.retryable else None
+    outcome = patiently(lambda: attempt.jobs.fail(attempt.claim, fault, retry_ms=delay))
     log.info(
         "job=%s task=%s attempt=%d: %s %s",
         attempt.claim.id,

@@ -62,6 +62,8 @@ class Report:
     """With `done`: the result is the whole job's."""
     last: Stage | None = None
     """With `wait`: the stage that ends the job, started once no other is open."""
+    number: int = 0
+    """Counted by the attempt: sent again after a lost answer, a report changes nothing more. 0: a mere heartbeat."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class Jobs:
     # --- workers ---
 
     def claim(self, job_id: str, owner: str) -> Claim | Refused:
-        """Begin an attempt on a record, or learn why not."""
+        """Begin an attempt on a record, or learn why not. The same `owner` is given the same claim once more."""
         answer = self.run("claim", job_id, owner)
         if answer[0] != "ok":
             return Refused(":".join(answer))
@@ -221,6 +223,10 @@ class Jobs:
         seconds, micros = self.client.time()
         return int(seconds) * 1000 + int(micros) // 1000
 
+    def release(self, claim: Claim) -> bool:
+        """Give up an attempt, which then does not count, so that another worker makes it at once."""
+        return bool(self.run("release", claim.id, claim.fence))
+
     def hand_back(self, job_id: str) -> bool:
         """Put back a popped message whose record was not claimed."""
         return bool(self.run("hand_back", job_id))
@@ -249,9 +255,10 @@ class Jobs:
         again, taken, ended = self.run("reconcile", limit)
         return int(again), int(taken), int(ended)
 
-    def bury(self, queue: str, raw: str, fault: Fault, job_id: str = "") -> str:
-        """Keep an unreadable message as a dead letter and fail its job, where one is known."""
-        return str(self.run("bury", queue, fault.message, raw, job_id, fault.model_dump_json()))
+    def bury(self, queue: str, raw: bytes | str, fault: Fault, job_id: str = "") -> str:
+        """Keep a message that cannot be run as a dead letter; fail its job if that was recorded with this message."""
+        text = raw if isinstance(raw, str) else raw.decode("utf-8", "backslashreplace")
+        return str(self.run("bury", queue, fault.message, text, job_id, fault.model_dump_json(), raw))
 
     def dead(self, limit: int = 100) -> list[DeadLetter]:
         """The newest dead letters."""
@@ -309,7 +316,7 @@ def _report_args(claim: Claim, report: Report) -> list[Any]:
     result = json.dumps(report.result, ensure_ascii=False) if report.result is not None else ""
     meta = _success(claim.root, result) if report.ends_job else ""
     args: list[Any] = [claim.id, claim.fence, report.ending, result, meta, _last(report), report.checkpoint]
-    args.append(len(report.events))
+    args += (report.number, len(report.events))
     for kind, data in report.events:
         args += (kind, json.dumps(data, ensure_ascii=False))
     args.append(len(report.stages))

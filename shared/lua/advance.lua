@@ -5,13 +5,14 @@
 --       5 result (JSON of this record, '' unless done)  6 Celery's result (JSON, '' unless this ends the job)
 --       7 with 'wait': the stage that ends the job, created once no other stage is open: JSON {id, task, queue, env}; else ''
 --       8 checkpoint: what a later attempt may go on from ('' for unchanged)
+--       9 number of this report, counted by the attempt; one that was applied before changes nothing more. 0: a mere heartbeat
 --       then n events:  n, (type, data)*
 --       then n stages:  n, (id, task, queue, max_attempts, message)*
 --       then n appends: n, (list, value, keep at most, ttl in s)*
 -- Gives 'ok' | 'lost' | 'ended' | 'deadline' | 'gone'
 local id, fence, ending = ARGV[2], ARGV[3], ARGV[4]
 local job = key_of(id)
-local r = redis.call('HMGET', job, 'state', 'fence', 'root', 'deadline', 'task', 'priority', 'tenant')
+local r = redis.call('HMGET', job, 'state', 'fence', 'root', 'deadline', 'task', 'priority', 'tenant', 'reports')
 local root = r[3]
 if r[2] ~= fence then return 'lost' end
 if r[1] ~= 'running' then
@@ -25,7 +26,20 @@ if why then
   return why
 end
 
-local at = 9
+local function heartbeat()
+  local lease = NOW + config('lease_ms')
+  redis.call('HSET', job, 'lease', lease)
+  redis.call('ZADD', P .. 'open', lease, id)
+  return 'ok'
+end
+
+local number = tonumber(ARGV[9])
+if number > 0 then
+  if number <= tonumber(r[8]) then return heartbeat() end
+  redis.call('HSET', job, 'reports', number)
+end
+
+local at = 10
 local function take() at = at + 1; return ARGV[at - 1] end
 
 if ARGV[8] ~= '' then redis.call('HSET', job, 'checkpoint', ARGV[8]) end
@@ -54,11 +68,17 @@ for _ = 1, tonumber(take()) do
   redis.call('EXPIRE', list, ttl)
 end
 
-if ending == '' then
-  local lease = NOW + config('lease_ms')
-  redis.call('HSET', job, 'lease', lease)
-  redis.call('ZADD', P .. 'open', lease, id)
-  return 'ok'
+if ending == '' then return heartbeat() end
+
+-- No stage is open: the one that ends the job begins. A job that is not waiting yet comes here once it is.
+local function begin_last()
+  local job = redis.call('HMGET', top, 'state', 'pending', 'last', 'last_task', 'last_queue', 'last_env')
+  if job[1] ~= 'waiting' or tonumber(job[2] or 0) > 0 then return end
+  create(job[3], job[4], job[5], r[6], r[7], root, 3, r[4], 0, job[6])
+  redis.call('HINCRBY', top, 'pending', 1)
+  redis.call('RPUSH', P .. 'stages:' .. root, job[3])
+  redis.call('EXPIRE', P .. 'stages:' .. root, config('open_ttl_s'))
+  push(job[3], false)
 end
 
 if ending == 'wait' then
@@ -66,6 +86,7 @@ if ending == 'wait' then
   redis.call('HSET', job, 'last', last.id, 'last_task', last.task, 'last_queue', last.queue, 'last_env', last.env)
   redis.call('HSET', job, 'state', 'waiting')
   redis.call('ZADD', P .. 'open', r[4], id)
+  begin_last()
   return 'ok'
 end
 
@@ -77,11 +98,6 @@ if root == id or ARGV[6] ~= '' then
 end
 
 close_record(id, 'done')
-if redis.call('HINCRBY', top, 'pending', -1) == 0 then
-  local last = redis.call('HMGET', top, 'last', 'last_task', 'last_queue', 'last_env')
-  create(last[1], last[2], last[3], r[6], r[7], root, 3, r[4], 0, last[4])
-  redis.call('HINCRBY', top, 'pending', 1)
-  redis.call('RPUSH', P .. 'stages:' .. root, last[1])
-  push(last[1], false)
-end
+redis.call('HINCRBY', top, 'pending', -1)
+begin_last()
 return 'ok'

@@ -1,15 +1,28 @@
 -- Begin an attempt: only one worker at a time gets a record, and only while it may still run.
 --
--- ARGV  1 prefix  2 id  3 owner
+-- ARGV  1 prefix  2 id  3 owner: names the worker and this claim, so that asking again after a lost answer gives the same claim
 -- Gives {'ok', fence, attempt, root, tenant, deadline, created of the root, message of the root, checkpoint}
 --     | {'unknown'} | {'busy'} | {'ended', state} | {'dropped', reason}
 local id, owner = ARGV[2], ARGV[3]
 local job = key_of(id)
-local r = redis.call('HMGET', job, 'state', 'root', 'deadline', 'lease', 'attempts', 'max_attempts', 'queue', 'task', 'tenant')
+local r = redis.call('HMGET', job, 'state', 'root', 'deadline', 'lease', 'attempts', 'max_attempts', 'queue', 'task', 'tenant',
+  'owner', 'fence', 'checkpoint')
 local state, root, deadline = r[1], r[2], r[3]
-if not state then return {'unknown'} end
+local function granted(fence, attempt)
+  local top = redis.call('HMGET', key_of(root), 'created', 'env')
+  return {'ok', fence, attempt, root, r[9], deadline, top[1], top[2], r[12] or ''}
+end
+
+if not state then
+  -- a stage that its job, replayed since, has not made again
+  if redis.call('EXISTS', key_of(string.match(id, '^[^/]*'))) == 1 then return {'ended', 'forgotten'} end
+  return {'unknown'}
+end
 if TERMINAL[state] or state == 'waiting' then return {'ended', state} end
-if state == 'running' and tonumber(r[4]) > NOW then return {'busy'} end
+if state == 'running' and tonumber(r[4]) > NOW then
+  if r[10] == owner then return granted(r[11], r[5]) end
+  return {'busy'}
+end
 
 local why = obstacle(id, root, deadline)
 if why then
@@ -33,8 +46,7 @@ redis.call('EXPIRE', pace, 3600)
 local fence = redis.call('HINCRBY', job, 'fence', 1)
 local attempt = redis.call('HINCRBY', job, 'attempts', 1)
 local lease = NOW + config('lease_ms')
-redis.call('HSET', job, 'state', 'running', 'owner', owner, 'lease', lease, 'started', NOW)
+redis.call('HSET', job, 'state', 'running', 'owner', owner, 'lease', lease, 'started', NOW, 'reports', 0)
 redis.call('ZADD', P .. 'open', lease, id)
 emit(root, 'started', cjson.encode({stage = r[8], attempt = attempt}))
-local top = redis.call('HMGET', key_of(root), 'created', 'env')
-return {'ok', fence, attempt, root, r[9], deadline, top[1], top[2], redis.call('HGET', job, 'checkpoint') or ''}
+return granted(fence, attempt)

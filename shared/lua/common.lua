@@ -5,7 +5,9 @@
 --   state    queued | delayed | running | waiting | done | failed | cancelled
 --   listed   1 while its message counts towards the tenant's share of the shared list
 --   parked   1 while it waits behind its tenant
---   fence attempts lease(ms) owner pushed created started finished (ms)
+--   fence    of the last claim; starts at the time of creation, so that no claim of an earlier life of this id is valid
+--   reports  number of the last report of this fence; the same report once more changes nothing
+--   attempts lease(ms) owner pushed created started finished (ms)
 --   seq      last event (roots);  pending  open stages (roots);  last  id of the stage that ends the job (roots)
 --   result   JSON (stages);  fault  JSON
 -- <prefix>stages:<id>     list    ids of a job's stages, in the order of their making
@@ -52,7 +54,8 @@ end
 local function list_message(id, queue, priority, tenant, at_head)
   local job = key_of(id)
   redis.call('HINCRBY', P .. 'shares:' .. queue, priority .. ':' .. tenant, 1)
-  redis.call('HSET', job, 'listed', 1, 'parked', 0, 'pushed', NOW)
+  redis.call('HSET', job, 'listed', 1, 'parked', 0)
+  if not at_head then redis.call('HSET', job, 'pushed', NOW) end      -- at the head it keeps its place in the order of pushing
   redis.call('ZADD', P .. 'open', NOW + config('redeliver_ms'), id)
   redis.call(at_head and 'RPUSH' or 'LPUSH', list_of(queue, priority), redis.call('HGET', job, 'env'))
 end
@@ -75,6 +78,17 @@ local function lower(hash, field)
   if redis.call('HINCRBY', hash, field, -1) <= 0 then redis.call('HDEL', hash, field) end
 end
 
+-- Parked jobs of a tenant go into the shared list while the tenant has room there.
+local function promote(queue, priority, tenant)
+  local shares = P .. 'shares:' .. queue
+  while tonumber(redis.call('HGET', shares, priority .. ':' .. tenant) or 0) < config('share') do
+    local id = redis.call('LPOP', P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant)
+    if not id then return end
+    lower(shares, 'parked')
+    list_message(id, queue, priority, tenant, false)
+  end
+end
+
 -- The record's message leaves the shared list (or its place behind the tenant); the tenant's next one takes its place.
 local function unlist(id)
   local job = redis.call('HMGET', key_of(id), 'queue', 'priority', 'tenant', 'listed', 'parked')
@@ -87,11 +101,7 @@ local function unlist(id)
   elseif job[4] == '1' then
     redis.call('HSET', key_of(id), 'listed', 0)
     lower(shares, priority .. ':' .. tenant)
-    local next_id = redis.call('LPOP', parked)
-    if next_id then
-      lower(shares, 'parked')
-      list_message(next_id, queue, priority, tenant, false)
-    end
+    promote(queue, priority, tenant)
   end
 end
 
@@ -194,7 +204,7 @@ end
 local function create(id, task, queue, priority, tenant, root, max_attempts, deadline, presence, env)
   local job = key_of(id)
   redis.call('HSET', job, 'task', task, 'queue', queue, 'priority', priority, 'tenant', tenant, 'root', root, 'max_attempts',
-    max_attempts, 'deadline', deadline, 'presence', presence, 'env', env, 'state', 'queued', 'fence', 0, 'attempts', 0,
-    'listed', 0, 'parked', 0, 'created', NOW)
+    max_attempts, 'deadline', deadline, 'presence', presence, 'env', env, 'state', 'queued', 'fence', NOW, 'attempts', 0,
+    'reports', 0, 'listed', 0, 'parked', 0, 'created', NOW)
   redis.call('EXPIRE', job, config('open_ttl_s'))
 end

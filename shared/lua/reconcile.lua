@@ -24,36 +24,44 @@ local function head_pushed(queue, priority)
   return heads[list]
 end
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'open', '-inf', NOW, 'LIMIT', 0, tonumber(ARGV[2]))) do
+local function look(id)
   local job = key_of(id)
   local r = redis.call('HMGET', job, 'state', 'root', 'deadline', 'task', 'queue', 'priority', 'pushed', 'lease', 'env')
   local state, root = r[1], r[2]
   if not state or TERMINAL[state] then
     redis.call('ZREM', P .. 'open', id)
+    return
+  end
+  local why = obstacle(id, root, r[3])
+  if why and (state ~= 'running' or tonumber(r[8]) <= NOW) then
+    drop(id, root, r[4], why)
+    ended = ended + 1
+  elseif state == 'running' and tonumber(r[8]) > NOW then
+    redis.call('ZADD', P .. 'open', r[8], id)
+  elseif state == 'running' then
+    redis.call('HSET', job, 'state', 'queued')
+    push(id, true)
+    taken = taken + 1
+  elseif state == 'delayed' then
+    redis.call('HSET', job, 'state', 'queued')
+    push(id, false)
+  elseif state == 'waiting' then
+    redis.call('ZADD', P .. 'open', r[3], id)
   else
-    local why = obstacle(id, root, r[3])
-    if why and (state ~= 'running' or tonumber(r[8]) <= NOW) then
-      drop(id, root, r[4], why)
-      ended = ended + 1
-    elseif state == 'running' and tonumber(r[8]) > NOW then
-      redis.call('ZADD', P .. 'open', r[8], id)
-    elseif state == 'running' then
-      redis.call('HSET', job, 'state', 'queued')
-      push(id, true)
-      redis.call('HSET', job, 'pushed', r[7])
-      taken = taken + 1
-    elseif state == 'delayed' then
-      redis.call('HSET', job, 'state', 'queued')
-      push(id, false)
-    elseif state == 'waiting' then
-      redis.call('ZADD', P .. 'open', r[3], id)
-    else
-      if tonumber(r[7]) < head_pushed(r[5], r[6]) then
-        redis.call('RPUSH', list_of(r[5], r[6]), r[9])
-        again = again + 1
-      end
-      redis.call('ZADD', P .. 'open', math.min(NOW + config('redeliver_ms'), tonumber(r[3])), id)
+    if tonumber(r[7]) < head_pushed(r[5], r[6]) then
+      redis.call('RPUSH', list_of(r[5], r[6]), r[9])
+      again = again + 1
     end
+    redis.call('ZADD', P .. 'open', math.min(NOW + config('redeliver_ms'), tonumber(r[3])), id)
+  end
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'open', '-inf', NOW, 'LIMIT', 0, tonumber(ARGV[2]))) do
+  local fine, problem = pcall(look, id)
+  if not fine then
+    -- One damaged record must not keep all others from being looked at.
+    bury('', id, '', 'its record is damaged: ' .. tostring(type(problem) == 'table' and problem.err or problem), '')
+    redis.call('ZREM', P .. 'open', id)
   end
 end
 return {again, taken, ended}
