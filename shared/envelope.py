@@ -75,6 +75,15 @@ def check(raw: bytes | str, queue: str | None = None) -> Checked:
     return Checked(_normal(message, task, job_id, priority), task, job_id, request)
 
 
+def job_id(raw: bytes | str) -> str:
+    """The id of the job that a message carries, as far as one can tell; '' where it cannot be read."""
+    try:
+        found = json.loads(raw)["headers"]["id"]
+    except Exception:  # noqa: BLE001 - the message may be broken in a way that nobody has thought of
+        return ""
+    return found if isinstance(found, str) else ""
+
+
 def _normal(message: dict[str, Any], task: str, job_id: str, priority: int) -> dict[str, Any]:
     """The message with nothing left to chance: a tag of its own, known headers only, arguments hidden from events."""
     message["headers"] = {

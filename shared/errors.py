@@ -233,7 +233,7 @@ class StoreUnavailable(MaeariError):
 
 
 class BrokerUnavailable(MaeariError):
-    """Redis is not reachable."""
+    """Redis cannot be used now."""
 
     code = "broker_unavailable"
     retryable = True

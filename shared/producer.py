@@ -15,17 +15,15 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import redis
-import redis.asyncio
 from pydantic import TypeAdapter, ValidationError
 
-from . import streams
-from .connection import connect
+from . import envelope, streams
+from .connection import connect, connect_async, reaching
 from .contracts.base import Fault, JobId, Request, first_problem
 from .contracts.catalog import CATALOG, QUEUES, Priority
 from .contracts.events import Cancelled, Done, Event, Failed
 from .contracts.status import JobView, QueueDepth, StageView, WorkerStatus
-from .errors import BrokerUnavailable, InvalidRequest, JobNotFound, MaeariError, UnknownTask, by_code
+from .errors import InvalidRequest, JobNotFound, MaeariError, UnknownTask, by_code
 from .jobs import DeadLetter, Jobs
 from .keys import BATCH, CELERY_RESULT, Keys, queue_list
 from .settings import settings
@@ -83,7 +81,7 @@ class Producer:
         chosen = self._chosen_id(job_id)
         valid = validated(task, request)
         payload = valid.model_dump(mode="json", exclude_none=True)
-        try:
+        with reaching(f"Hand the job {chosen} in again under the same id: whatever has arrived, it is one job."):
             created = self.jobs.enqueue(
                 chosen,
                 task,
@@ -93,8 +91,6 @@ class Producer:
                 deadline_ms=int((deadline_s or 0) * 1000),
                 presence=presence,
             )
-        except redis.RedisError as error:
-            raise BrokerUnavailable(f"The job {chosen} was not handed in ({type(error).__name__}).") from error
         return Submitted(chosen, created)
 
     @staticmethod
@@ -107,8 +103,12 @@ class Producer:
             raise InvalidRequest("needs 1 to 128 letters, digits, '.', '_', ':' or '-'.", field="job_id") from None
 
     def follow(self, job_id: str, *, after: int = 0, timeout_s: float | None = None) -> Iterator[Event]:
-        """The job's events behind number `after`, to the last one. Raises `JobNotFound`, `TimeoutError`."""
-        return streams.follow(self._client, self.jobs.keys, job_id, after=after, timeout_s=timeout_s)
+        """The job's events behind number `after`, to the last one.
+
+        Raises `JobNotFound`, `TimeoutError`, `BrokerUnavailable`; call it again behind the last event then.
+        """
+        with reaching():
+            yield from streams.follow(self._client, self.jobs.keys, job_id, after=after, timeout_s=timeout_s)
 
     def result(self, job_id: str, *, timeout_s: float | None = None) -> dict[str, Any]:
         """The job's result, waited for. Raises the error that the job failed with, `JobNotFound`, `TimeoutError`."""
@@ -121,6 +121,7 @@ class Producer:
                 raise error_of(event.fault)
         raise JobNotFound(job_id)
 
+    @reaching()
     def _stored(self, job_id: str) -> dict[str, Any] | None:
         stored, fault = self._client.get(CELERY_RESULT + job_id), self._client.hget(self.jobs.keys.job(job_id), "fault")
         if fault:
@@ -133,16 +134,19 @@ class Producer:
             raise error_of(Fault(code=meta["result"]["exc_type"], message=meta["result"]["exc_message"][0], stage=""))
         return None
 
+    @reaching()
     def cancel(self, job_id: str) -> bool:
         """Stop a job; False when it had ended. Raises `JobNotFound`."""
         return self.jobs.cancel(job_id) == "cancelled"
 
+    @reaching()
     def keep_alive(self, job_id: str) -> None:
         """Say that the caller of an interactive job (`presence`) is still there."""
         self._client.set(self.jobs.keys.presence(job_id), 1, ex=settings().presence_ttl_s)
 
     # --- for operators ---
 
+    @reaching()
     def job(self, job_id: str) -> JobView | None:
         """The job's record with its stages; None when there is none."""
         fields = self._client.hgetall(self.jobs.keys.job(job_id))
@@ -151,6 +155,7 @@ class Producer:
         stages = self.jobs.stages(job_id)
         return _job_view(job_id, fields, [_stage_view(stage, found) for stage, found in stages if found])
 
+    @reaching()
     def queues(self) -> dict[str, QueueDepth]:
         """What waits in each queue."""
         now = self.jobs.now_ms()
@@ -160,26 +165,35 @@ class Producer:
         lists = (queue_list(queue), queue_list(queue, BATCH))
         waiting = sum(int(self._client.llen(name)) for name in lists)
         parked = int(self._client.hget(self.jobs.keys.shares(queue), "parked") or 0)
-        heads = [json.loads(raw)["headers"]["id"] for name in lists if (raw := self._client.lindex(name, -1))]
+        heads = [envelope.job_id(raw) for name in lists if (raw := self._client.lindex(name, -1))]
         since = [int(at) for head in heads if (at := self._client.hget(self.jobs.keys.job(head), "created"))]
         return QueueDepth(
             waiting=waiting, parked=parked, oldest_wait_s=max((now_ms - at) / 1000 for at in since) if since else 0.0
         )
 
+    @reaching()
     def workers(self) -> list[WorkerStatus]:
         """What each living worker says of itself."""
         names = sorted(self._client.scan_iter(self.jobs.keys.worker("*"), count=500))
         found = [self._client.get(name) for name in names]
         return [WorkerStatus.model_validate_json(status) for status in found if status]
 
+    @reaching()
     def dead(self, limit: int = 100) -> list[DeadLetter]:
         """The newest dead letters."""
         return self.jobs.dead(limit)
 
+    @reaching()
+    def dead_letter(self, entry: str) -> DeadLetter:
+        """One dead letter. Raises `JobNotFound`."""
+        return self.jobs.dead_letter(entry)
+
+    @reaching()
     def replay(self, entry: str) -> str:
         """Run a dead letter again; its job id."""
         return self.jobs.replay(entry)
 
+    @reaching()
     def purge(self, entry: str | None = None) -> int:
         """Delete one dead letter, or all."""
         return self.jobs.purge(entry)
@@ -191,9 +205,7 @@ class AsyncProducer:
     def __init__(self, url: str | None = None, *, prefix: str | None = None) -> None:
         """As `Producer`."""
         self._sync = Producer(url, prefix=prefix)
-        self._client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
-            url or settings().redis_url, decode_responses=True, socket_timeout=None
-        )
+        self._client = connect_async(url or settings().redis_url)
 
     async def submit(self, task: str, request: Request | dict[str, Any], **options: Any) -> Submitted:
         """As `Producer.submit`."""
@@ -202,8 +214,9 @@ class AsyncProducer:
     async def follow(self, job_id: str, *, after: int = 0, timeout_s: float | None = None) -> AsyncIterator[Event]:
         """As `Producer.follow`."""
         keys = self._sync.jobs.keys
-        async for event in streams.follow_async(self._client, keys, job_id, after=after, timeout_s=timeout_s):
-            yield event
+        with reaching():
+            async for event in streams.follow_async(self._client, keys, job_id, after=after, timeout_s=timeout_s):
+                yield event
 
     async def result(self, job_id: str, *, timeout_s: float | None = None) -> dict[str, Any]:
         """As `Producer.result`."""

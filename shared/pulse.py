@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from .connection import connect, jobs
+from .connection import connect, jobs, jobs_at
 from .jobs import Report
 from .settings import settings
 
@@ -28,16 +28,30 @@ log = logging.getLogger(__name__)
 TICK_S = 0.25
 """Seconds between two looks at timeouts."""
 
+AGAIN_S = 0.5
+"""Seconds before what could not be sent is sent again."""
+
+LISTEN_S = 2.0
+"""Seconds between two looks at the health of the channel of cancellations."""
+
+HEARTBEAT_TIMEOUT_S = 1.5
+"""Seconds that a heartbeat may take; with its repetition on a fresh connection it must fit into a lease."""
+
+Key = tuple[str, int]
+"""Id and fence of an attempt."""
+
 
 class Keeper:
     """Renews the leases of this process's attempts and stops those that must end."""
 
     def __init__(self) -> None:
         """Start the threads."""
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts: dict[Key, Attempt] = {}
         self._lock = threading.Lock()
         self._busy = threading.Event()
-        self._beat_every = settings().lease_s / 3
+        self._lease = settings().lease_s
+        once = {"socket_timeout": HEARTBEAT_TIMEOUT_S, "socket_connect_timeout": HEARTBEAT_TIMEOUT_S, "patience_s": 0.0}
+        self._jobs = jobs_at(settings(), **once)
         threading.Thread(target=self._beat, name="keeper", daemon=True).start()
         threading.Thread(target=self._listen, name="cancel-listener", daemon=True).start()
 
@@ -45,19 +59,24 @@ class Keeper:
     def watching(self, attempt: Attempt) -> Iterator[None]:
         """Keep `attempt` alive while the block runs."""
         with self._lock:
-            self._attempts[attempt.claim.id] = attempt
+            self._attempts[attempt.key] = attempt
             self._busy.set()
         try:
             yield
         finally:
             with self._lock:
-                self._attempts.pop(attempt.claim.id, None)
+                self._attempts.pop(attempt.key, None)
                 if not self._attempts:
                     self._busy.clear()
 
     def running(self) -> int:
         """Attempts under way in this process."""
         return len(self._attempts)
+
+    def stop_all(self, verdict: str) -> None:
+        """Tell every attempt to end."""
+        for attempt in self._snapshot():
+            attempt.heed(verdict)
 
     def _snapshot(self) -> list[Attempt]:
         with self._lock:
@@ -72,25 +91,33 @@ class Keeper:
             for attempt in attempts:
                 if now > attempt.timeout_at:
                     attempt.heed("timeout")
-            due = [a for a in attempts if now - a.beat_at >= self._beat_every and a.verdict in ("ok", "timeout")]
+            due = [attempt for attempt in attempts if self._keeps(attempt, now)]
             with contextlib.suppress(redis.RedisError):
                 self._renew(due)
 
+    def _keeps(self, attempt: Attempt, now: float) -> bool:
+        """A heartbeat is due. An attempt that does not end when its time is over loses its record to another worker."""
+        if now - attempt.beat_at < self._lease / 3 or now > attempt.timeout_at + self._lease:
+            return False
+        return attempt.verdict in ("ok", "timeout", "drained")
+
     def _renew(self, due: list[Attempt]) -> None:
         if due:
-            verdicts = jobs().report_all([(attempt.claim, Report()) for attempt in due])
+            verdicts = self._jobs.report_all([(attempt.claim, Report()) for attempt in due])
             for attempt, verdict in zip(due, verdicts, strict=True):
                 attempt.heed(verdict)
 
     def _listen(self) -> None:
         """Cancellations ring here at once; without the doorbell the next heartbeat brings them."""
-        client = connect(settings().redis_url, socket_timeout=None)
+        client = connect(settings().redis_url, health_check_interval=LISTEN_S)
         while True:
             with contextlib.suppress(redis.RedisError), client.pubsub(ignore_subscribe_messages=True) as channel:
                 channel.subscribe(jobs().keys.cancel_channel)
-                for message in channel.listen():
-                    self._stop(message["data"])
-            time.sleep(1.0)
+                while channel.health_check_response_counter < 2:  # pings without an answer: the peer is gone
+                    message = channel.get_message(timeout=LISTEN_S)
+                    if message:
+                        self._stop(message["data"])
+            time.sleep(TICK_S)
 
     def _stop(self, root: str) -> None:
         for attempt in self._snapshot():
@@ -103,7 +130,7 @@ class Flusher:
 
     def __init__(self) -> None:
         """Start the thread."""
-        self._dirty: dict[str, Attempt] = {}
+        self._dirty: dict[Key, Attempt] = {}
         self._lock = threading.Lock()
         self._ring = threading.Event()
         self._pause = settings().llm_flush_ms / 1000
@@ -112,29 +139,31 @@ class Flusher:
     def add(self, attempt: Attempt) -> None:
         """`attempt` has something to send. Cheap; called from engines' callbacks."""
         with self._lock:
-            self._dirty[attempt.claim.id] = attempt
+            self._dirty[attempt.key] = attempt
         self._ring.set()
 
     def forget(self, attempt: Attempt) -> None:
         """Nothing more is to be sent of `attempt`."""
         with self._lock:
-            self._dirty.pop(attempt.claim.id, None)
+            self._dirty.pop(attempt.key, None)
 
     def _flush(self) -> None:
         while True:
             self._ring.wait()
             self._ring.clear()
+            with self._lock:
+                dirty, self._dirty = list(self._dirty.values()), {}
             try:
-                self._send()
-            except redis.RedisError as error:
-                log.warning("could not send events: %s", type(error).__name__)
-            except Exception:
-                log.exception("could not send events")
+                self._send(dirty)
+            except Exception as error:
+                log.warning("could not send events", exc_info=not isinstance(error, redis.RedisError) or None)
+                time.sleep(AGAIN_S)
+                for attempt in dirty:
+                    if attempt.verdict == "ok":
+                        self.add(attempt)
             time.sleep(self._pause)
 
-    def _send(self) -> None:
-        with self._lock:
-            dirty, self._dirty = list(self._dirty.values()), {}
+    def _send(self, dirty: list[Attempt]) -> None:
         with contextlib.ExitStack() as held:
             for attempt in dirty:
                 held.enter_context(attempt.sending)
@@ -142,7 +171,7 @@ class Flusher:
             if drained:
                 verdicts = jobs().report_all([(attempt.claim, report) for attempt, report in drained])
                 for (attempt, _), verdict in zip(drained, verdicts, strict=True):
-                    attempt.heed(verdict)
+                    attempt.sent(verdict)
 
 
 @cache

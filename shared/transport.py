@@ -9,11 +9,14 @@ Two differences to Kombu's Redis channel (pinned version; `tests/contracts/test_
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from functools import cache
 from importlib import import_module
 from queue import Empty
 from typing import Any
 
+import redis
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
@@ -22,6 +25,8 @@ from . import connection, envelope
 from .contracts.base import Fault
 from .contracts.catalog import QUEUES
 from .errors import MaeariError
+from .jobs import Jobs
+from .settings import settings
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +66,15 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
         return popped[0], popped[1]
 
     def _restore(self, message: Any, leftmost: bool = False) -> None:  # noqa: ARG002 - Kombu's signature
+        """Where it cannot go back now, the record brings it back; Kombu would write the message to a file."""
         if message.headers and message.delivery_info.get("routing_key") in QUEUES:
-            connection.jobs().hand_back(message.headers["id"])
+            with contextlib.suppress(redis.RedisError):
+                _impatient().hand_back(message.headers["id"])
+
+
+@cache
+def _impatient() -> Jobs:
+    return connection.jobs_at(settings(), patience_s=0.0)
 
 
 def _guard(raw: bytes, queue: str) -> dict[str, Any] | None:
@@ -72,17 +84,8 @@ def _guard(raw: bytes, queue: str) -> dict[str, Any] | None:
     except MaeariError as error:
         log.warning("dead letter from queue %s: %s field=%s", queue, error.code, error.field)
         fault = Fault(code="invalid_message", message=f"{error.field}: {error.message}", stage=queue, field=error.field)
-        connection.jobs().bury(queue, raw.decode("utf-8", "backslashreplace"), fault, _job_id(raw))
+        connection.patiently(lambda: connection.jobs().bury(queue, raw, fault, envelope.job_id(raw)))
         return None
-
-
-def _job_id(raw: bytes) -> str:
-    """The id of the job that an unreadable message carries, as far as one can tell."""
-    try:
-        found = loads(bytes_to_str(raw))["headers"]["id"]
-    except Exception:  # noqa: BLE001 - the message is broken in a way that nobody has thought of
-        return ""
-    return found if isinstance(found, str) else ""
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]

@@ -19,7 +19,7 @@ from celery.worker import components
 
 from shared import attempt, pulse
 from shared.app import app
-from shared.connection import jobs
+from shared.connection import is_trouble, jobs, patiently
 from shared.contracts.base import EngineInfo
 from shared.contracts.status import WorkerStatus
 from shared.errors import MaeariError
@@ -92,10 +92,13 @@ def _keep_house() -> None:
     """The reconciler: any number of conductors run it, no leader is needed."""
     while True:
         time.sleep(settings().reconcile_every_s)
-        with contextlib.suppress(redis.RedisError):
+        try:
             again, taken, ended = jobs().reconcile()
-            if again or taken or ended:
-                log.warning("reconciled: %d delivered again, %d taken over, %d ended", again, taken, ended)
+        except redis.RedisError as error:
+            log.warning("could not reconcile", exc_info=not is_trouble(error) or None)
+            continue
+        if again or taken or ended:
+            log.warning("reconciled: %d delivered again, %d taken over, %d ended", again, taken, ended)
 
 
 def _sweep_blobs() -> None:
@@ -118,6 +121,15 @@ def _watch(herald: Herald) -> None:
                 herald.leave()
                 _wait_idle(2.0)
                 os._exit(ENGINE_DEAD_EXIT)
+
+
+def _drain(herald: Herald) -> None:
+    """Say so; what is not finished in time goes back to its queue, where another worker takes it at once."""
+    herald.become("draining")
+    time.sleep(settings().drain_s)
+    while True:
+        pulse.keeper().stop_all("drained")
+        time.sleep(0.2)
 
 
 def _wait_idle(seconds: float) -> None:
@@ -152,7 +164,7 @@ def _engine_step(role: Role, herald: Herald) -> type[bootsteps.StartStopStep]:
 
 def run(role: Role, name: str) -> None:
     """Run a worker of `role` until it is told to stop."""
-    jobs().configure(settings())
+    patiently(lambda: jobs().configure(settings()))
     herald = Herald(role, name)
     step = _engine_step(role, herald)
     app.steps["worker"].add(step)
@@ -169,7 +181,7 @@ def run(role: Role, name: str) -> None:
 
     @signals.worker_shutting_down.connect(weak=False)
     def _draining(**_: Any) -> None:
-        herald.become("draining")
+        threading.Thread(target=_drain, args=(herald,), name="drain", daemon=True).start()
 
     raise SystemExit(app.worker_main(_command_line(role, name)))
 
