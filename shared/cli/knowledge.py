@@ -72,7 +72,7 @@ def _document(tools: Tools, path: Path, metadata: dict[str, Any], tenant: str) -
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}.", field="documents") from None
     kind = "text/markdown" if path.suffix.lower() in (".md", ".markdown") else "text/plain"
     name = document_id(path)
-    document: dict[str, Any] = {"id": name, "media_type": kind, "metadata": metadata}
+    document: dict[str, Any] = {"id": name, "media_type": kind, "metadata": {"source": path.name} | metadata}
     if len(text) <= INLINE:
         return document | {"text": text}
     ref = tools.store().put(tenant, "document", f"{name}{path.suffix.lower()}", text.encode(), kind)
@@ -93,7 +93,7 @@ def _run(tools: Tools, task: str, request: dict[str, Any]) -> KnowledgeReport:
     from shared.contracts.rag import KnowledgeReport
 
     def on_event(event: Event) -> None:
-        if event.type == "progress" and not tools.json:
+        if event.type == "progress" and tools.err.is_terminal:
             tools.hint(f"{event.done} of {event.total} {event.note}".rstrip())
 
     _, result = run_job(tools, task, request, on_event)

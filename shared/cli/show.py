@@ -24,18 +24,11 @@ if TYPE_CHECKING:
 BAR = 44
 """Characters of the longest timing bar."""
 
-SNIPPET = 60
-"""Characters of a source that are shown."""
-
 _COLOURS = {"turns": "blue", "stt": "cyan", "rag": "yellow", "llm": "green", "tts": "magenta"}
 
 
 def _said(label: str, text: str, style: str) -> RenderableType:
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(style="dim", width=8, no_wrap=True)
-    grid.add_column(ratio=1)
-    grid.add_row(label, Text(text, style=style))
-    return grid
+    return _grid(label, Text(text, style=style))
 
 
 def question(turn: Turn) -> RenderableType:
@@ -45,14 +38,12 @@ def question(turn: Turn) -> RenderableType:
 
 def context(turn: Turn) -> RenderableType:
     """What the persona was reminded of."""
-    lines = Text()
+    lines = Text(no_wrap=True, overflow="ellipsis")
     for place, source in enumerate(turn.sources):
-        snippet = " ".join(source.text.split())
-        snippet = snippet if len(snippet) <= SNIPPET else snippet[: SNIPPET - 1] + "…"
         lines.append(("\n" if place else "") + f"{source.document} ", "yellow")
         lines.append(f"{source.score:.2f} ", "dim")
-        lines.append(snippet, "dim")
-    return _said("context", "", "") if not turn.sources else _grid("context", lines)
+        lines.append(" ".join(source.text.split()).lstrip("# "), "dim")
+    return _grid("context", lines)
 
 
 def _grid(label: str, body: Text) -> RenderableType:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 from rich.console import Console
 
-from shared.errors import BrokerUnavailable, MaeariError
+from shared.errors import BrokerUnavailable, InvalidRequest, MaeariError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,7 +94,7 @@ class JobFailed(MaeariError):
     """The job failed."""
 
     def __init__(self, fault: Fault, job_id: str) -> None:
-        """`fault`: how the job ended."""
+        """`fault`: how the job ended; `job_id`: empty when it never became one."""
         super().__init__(fault.message, field=fault.field)
         self.fault = fault
         self.job_id = job_id
@@ -149,8 +149,9 @@ class Tools:
             self.out.print(text, style=style or None, markup=False, soft_wrap=True)
 
     def hint(self, text: str) -> None:
-        """A line for people beside the output."""
-        self.err.print(text, style="dim", markup=False, soft_wrap=True)
+        """A line for people beside the output; on a terminal through the console whose live view it must not tear."""
+        console = self.out if self.out.is_terminal and not self.json else self.err
+        console.print(text, style="dim", markup=False, soft_wrap=True)
 
     def report(self, error: MaeariError) -> None:
         """Show an error: to people on standard error, to programs as JSON."""
@@ -162,7 +163,7 @@ class Tools:
         for name in ("stage", "field"):
             if shown[name]:
                 self.err.print(f"  {name}: {shown[name]}", markup=False, soft_wrap=True)
-        if isinstance(error, JobFailed):
+        if isinstance(error, JobFailed) and error.job_id:
             self.err.print(f"  job: {error.job_id}", style="dim", markup=False, soft_wrap=True)
 
 
@@ -206,7 +207,7 @@ def run_job(
     """Hand in a job and follow it to its end: its id and result. Ctrl-C cancels it. Raises `JobFailed`."""
     client = tools.producer()
     warn_of_missing(tools, client, roles_for(task, request))
-    job_id = client.submit(task, request, deadline_s=deadline_s, presence=True).job_id
+    job_id = _submitted(client, task, request, deadline_s)
     try:
         with present(client, job_id):
             return job_id, _followed(client, job_id, on_event)
@@ -214,6 +215,15 @@ def run_job(
         client.cancel(job_id)
         tools.hint(f"\ncancelled job {job_id}")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _submitted(client: Client, task: str, request: dict[str, Any], deadline_s: float | None) -> str:
+    from shared.contracts.base import Fault
+
+    try:
+        return client.submit(task, request, deadline_s=deadline_s, presence=True).job_id
+    except InvalidRequest as error:  # refused at the door: as if the cluster had refused it
+        raise JobFailed(Fault(code=error.code, message=error.message, stage=task, field=error.field), "") from None
 
 
 def _followed(client: Client, job_id: str, on_event: Callable[[Event], None] | None) -> dict[str, Any]:

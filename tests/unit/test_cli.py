@@ -29,7 +29,7 @@ from shared.contracts.status import JobView, QueueDepth, WorkerStatus
 from shared.contracts.turn import TurnResult
 from shared.errors import BrokerUnavailable, EngineFailed, JobNotFound
 from shared.jobs import DeadLetter
-from shared.producer import Submitted
+from shared.producer import Producer, Submitted
 from shared.protocols import Waveform
 
 TONE = Waveform(b"".join(value.to_bytes(2, "little", signed=True) for value in (9000, -9000) * 4000), 16_000)
@@ -253,6 +253,17 @@ def test_a_failed_turn_names_code_stage_and_field(command: Command) -> None:
     assert answer == {"error": FAULT | {"retryable": False}, "job_id": "j1"}
 
 
+def test_a_request_that_is_refused_at_the_door_names_stage_and_field(command: Command) -> None:
+    def refuse(task: str, request: Any, **options: Any) -> Submitted:
+        return Producer("redis://127.0.0.1:1/0").submit(task, request, **options)
+
+    command.producer.submit = refuse  # type: ignore[method-assign]
+    error = command.json("say", "안녕", "-v", "artist", "-o", str(command.folder / "x.wav"), "--speed", "9", ok=False)[
+        "error"
+    ]
+    assert (error["code"], error["stage"], error["field"]) == ("invalid_request", "tts.synthesize", "speed")
+
+
 def test_ctrl_c_cancels_the_job(command: Command) -> None:
     command.producer.script = turn_script(command)[:3]
     command.producer.interrupt = True
@@ -390,7 +401,7 @@ def test_knowledge_add_sends_short_texts_inline_and_long_ones_by_reference(comma
     _, request, _ = command.producer.submitted[0]
     first, second = request["documents"]
     assert (first["id"], first["text"], first["media_type"]) == ("2024", "# 일정", "text/markdown")
-    assert first["metadata"] == {"year": 2024, "kind": "plan"}
+    assert first["metadata"] == {"source": "일정표 2024.md", "year": 2024, "kind": "plan"}
     assert "text" not in second
     stored = command.store.get(BlobRef.model_validate(second["blob"]), tenant="acme")
     assert stored.decode() == "가" * 40_000
