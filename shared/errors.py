@@ -248,10 +248,10 @@ class ConfigurationInvalid(MaeariError):
 def _tree(cls: type[MaeariError]) -> dict[str, type[MaeariError]]:
     found = {cls.code: cls}
     for child in cls.__subclasses__():
-        found.update(_tree(child))
+        found = _tree(child) | found  # a class elsewhere that has no code of its own does not take its parent's
     return found
 
 
 def by_code() -> dict[str, type[MaeariError]]:
-    """Every error class under its code, for readers that turn a fault back into an exception."""
-    return _tree(MaeariError)
+    """Every error class of this module under its code, for readers that turn a fault back into an exception."""
+    return {code: kind for code, kind in _tree(MaeariError).items() if kind.__module__ == __name__}
