@@ -1,6 +1,6 @@
 """Audio and documents by reference: a folder or an S3-compatible store behind the protocol `BlobStore`.
 
-Keys are `<tenant>/<kind>/<name>`. Kinds in use: `audio` (what callers bring) and `reply` (what jobs make), which are
+Keys are `<tenant>/<kind>/<name>`. Kinds in use: `audio` and `document` (what callers bring), `reply` (what jobs make), which are
 swept after `blob_ttl_s`; `voices` (enrolled voices), which stay.
 """
 
@@ -23,7 +23,7 @@ from .settings import settings
 if TYPE_CHECKING:
     from obstore.store import LocalStore, S3Store
 
-SWEPT_KINDS = ("audio", "reply")
+SWEPT_KINDS = ("audio", "document", "reply")
 """Kinds of blobs that belong to a job and go with it."""
 VOICES = "voices"
 """Kind of an enrolled voice's records, recordings and latents."""

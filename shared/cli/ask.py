@@ -117,6 +117,5 @@ def conclude(tools: Tools, turn: Turn, result: TurnResult, merged: Path | None) 
     tools.out.print(summary(result))
     if merged is not None:
         tools.say(f"{merged}  ({result.audio_duration_s:.1f} s)", "bold magenta")
-        for seq in sorted(turn.sentences):
-            tools.say(f"  {turn.sentences[seq][1]}", "dim")
+        tools.say("  " + " ".join(turn.sentences[seq][1].name for seq in sorted(turn.sentences)), "dim")
     tools.say(f"go on with: maeari ask --pack {result.pack} --session {result.session} --text '…'", "dim")
