@@ -7,6 +7,7 @@ import json
 from shared import runtime
 from shared.app import task
 from shared.attempt import Attempt
+from shared.contracts.base import cleaned
 from shared.contracts.llm import GenerateRequest, Generation, Speak
 from shared.errors import InvalidRequest
 from shared.settings import settings
@@ -46,8 +47,8 @@ class Speaker:
             end = self._pending.index(sentence) + len(sentence)
             self.spoken += self._pending[:end]
             self._pending = self._pending[end:]
-            if sentence.strip():
-                stage = flow.sentence(self._attempt, self._speak, self.count, sentence.strip())
+            if text := cleaned(sentence).strip():
+                stage = flow.sentence(self._attempt, self._speak, self.count, text)
                 self.count += 1
                 state = json.dumps({"text": self.spoken, "sentences": self.count}, ensure_ascii=False)
                 self._attempt.open(stage, checkpoint=state)

@@ -21,9 +21,18 @@ Many = Annotated[tuple[T, ...], Field(strict=False)]
 _ALLOWED_CONTROLS = "\n\r\t"
 
 
+def _is_refused(char: str) -> bool:
+    return unicodedata.category(char) == "Cs" or (unicodedata.category(char) == "Cc" and char not in _ALLOWED_CONTROLS)
+
+
+def cleaned(text: str) -> str:
+    """What a model wrote, as `Text` takes it: NFC, without the characters that a request may not hold."""
+    return unicodedata.normalize("NFC", "".join(char for char in text if not _is_refused(char)))
+
+
 def _clean(text: str) -> str:
     for char in text:
-        if unicodedata.category(char) == "Cs" or (unicodedata.category(char) == "Cc" and char not in _ALLOWED_CONTROLS):
+        if _is_refused(char):
             raise ValueError(f"holds the character U+{ord(char):04X}, which no text needs")
     return unicodedata.normalize("NFC", text)
 
