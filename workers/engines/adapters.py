@@ -15,7 +15,7 @@ import re
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -243,10 +243,11 @@ class Shelf:
     Lives on the engine's event loop.
     """
 
-    def __init__(self, engine: AdapterEngine, room: int) -> None:
-        """`room`: as many as the engine keeps; with one more it would forget one by itself."""
+    def __init__(self, engine: AdapterEngine, room: int, handle: Callable[[Adapter], Any]) -> None:
+        """`room`: as many as the engine keeps by itself; `handle`: what the engine calls an adapter."""
         self._engine = engine
         self._room = room
+        self._handle = handle
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._changed = asyncio.Condition()
 
@@ -285,17 +286,11 @@ class Shelf:
         await self._engine.remove_lora(self._held.pop(version).request.lora_int_id)
 
     async def _add(self, adapter: Adapter) -> Any:
-        from vllm.lora.request import LoRARequest
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        request = LoRARequest(adapter.version, adapter.number, str(adapter.folder))
+        request = self._handle(adapter)
         try:
             loaded = await self._engine.add_lora(request)
-        except EngineDeadError:
-            raise
         except Exception as error:
-            with contextlib.suppress(Exception):
-                await self._engine.remove_lora(adapter.number)
+            await self._engine.remove_lora(adapter.number)  # raises in its turn when the engine is dead
             raise InvalidAdapter(f"'{adapter.name}': the engine refuses it: {error}", field="adapter") from error
         if not loaded:
             raise InvalidAdapter(f"'{adapter.name}': the engine did not load it.", field="adapter")

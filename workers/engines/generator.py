@@ -352,7 +352,7 @@ class BatchingGenerator:
             self._engine: AsyncLLM = self._call(_spawn(arguments))
         except Exception as error:
             raise EngineFailed(f"It did not start: {error}") from error
-        self._shelf = Shelf(self._engine, generator_setup.held_adapters(self._config))
+        self._shelf = Shelf(self._engine, generator_setup.held_adapters(self._config), _handle)
         self._info = EngineInfo(
             name="vllm",
             model=self._name,
@@ -374,6 +374,13 @@ class BatchingGenerator:
         if tasks := [run.task for run in self._running if run.task is not None]:
             await asyncio.wait(tasks)
         self._engine.shutdown(timeout=SHUTDOWN_S)
+
+
+def _handle(adapter: Adapter) -> Any:
+    """The engine's name for an adapter. With the version in it, no cache of the engine mixes two contents."""
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(adapter.version, adapter.number, str(adapter.folder))
 
 
 def _receive(run: _Run, on_text: OnText | None) -> _Outcome:
