@@ -48,6 +48,16 @@ def test_chunks_without_a_shared_word_are_not_found(index: KeywordIndex) -> None
     assert index.search(terms("로켓 엔진")) == []
 
 
+def test_words_of_asking_are_not_searched_for() -> None:
+    assert terms("혹시 온결이 좋아하는 색이 뭔지 알려 줄 수 있어?") == ["온결", "좋아하다", "색"]
+
+
+def test_a_word_of_most_chunks_finds_none() -> None:
+    index = KeywordIndex((f"{place}", ["온결", f"곡{place}"]) for place in range(10))
+    assert [id_ for id_, _ in index.search(["온결", "곡3"])] == ["3"]
+    assert index.search(["온결"]) == []
+
+
 def test_marks_alone_find_nothing(index: KeywordIndex) -> None:
     assert index.search(terms("ㅋㅋ?! ~~ 😀")) == []
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from huggingface_hub import try_to_load_from_cache
 from sentence_transformers import SentenceTransformer
@@ -112,7 +113,8 @@ class SentenceEmbedder:
             raise OutOfMemory from error
         except Exception as error:  # whatever the model raises is this job's failure
             raise EngineFailed(f"Embedding ended in {type(error).__name__}.") from error
-        return [[float(value) for value in vector] for vector in found]
+        vectors: list[list[float]] = np.asarray(found).tolist()
+        return vectors
 
 
 def _load(source: str, device: str) -> SentenceTransformer:

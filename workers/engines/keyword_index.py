@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cache
+from pathlib import Path
 
 import bm25s
 import numpy as np
@@ -14,10 +15,13 @@ from kiwipiepy import Kiwi
 
 MAX_INDICES = 32
 """Indices that a process keeps; the least recently used goes first."""
+MIN_SPREAD = 8
+"""Chunks from which on a word can be too common to search for."""
 
 _NOUNS = frozenset({"NNG", "NNP", "NR", "XR", "SL", "SH", "SN", "MM", "MAG"})
 _VERBS = frozenset({"VV", "VA"})
-
+_FILLERS = frozenset(Path(__file__).with_name("fillers_ko.txt").read_text(encoding="utf-8").split())
+"""Words of asking and of glue: they say nothing about what is asked, but the one short text that has one would win."""
 
 _loading = threading.Lock()
 
@@ -39,7 +43,7 @@ def terms(text: str) -> list[str]:
             found.append(token.form.lower())
         elif tag in _VERBS:
             found.append(f"{token.form}다")
-    return found
+    return [word for word in found if word not in _FILLERS]
 
 
 @cache
@@ -56,6 +60,9 @@ class KeywordIndex:
         """`chunks`: id and terms of each."""
         listed = [(id_, list(terms)) for id_, terms in chunks if terms]
         self._ids = [id_ for id_, _ in listed]
+        spread = Counter(term for _, terms in listed for term in set(terms))
+        # A word of most chunks, like the persona's own name, tells none of them from another.
+        self._common = {term for term, count in spread.items() if 2 * count > len(listed) >= MIN_SPREAD}
         self._bm25: bm25s.BM25 | None = None
         if listed:
             self._bm25 = bm25s.BM25()
@@ -65,7 +72,7 @@ class KeywordIndex:
         """Id and score of every chunk that holds one of `terms`, best first."""
         if self._bm25 is None:
             return []
-        known = self._bm25.get_tokens_ids(list(terms))
+        known = self._bm25.get_tokens_ids([term for term in terms if term not in self._common])
         if not known:
             return []
         scores = self._bm25.get_scores_from_ids(known)
