@@ -1,7 +1,7 @@
 """Audio and documents by reference: a folder or an S3-compatible store behind the protocol `BlobStore`.
 
-Keys are `<tenant>/<kind>/<name>`. Kinds in use: `audio` and `document` (what callers bring), `reply` (what jobs make), which are
-swept after `blob_ttl_s`; `voices` (enrolled voices), which stay.
+Keys are `<tenant>/<kind>/<name>`. Kinds in use: `audio` and `document` (what callers bring) and `reply` (what
+jobs make), which are swept after `blob_ttl_s`; `voices` (enrolled voices), which stay.
 """
 
 from __future__ import annotations
