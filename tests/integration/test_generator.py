@@ -20,6 +20,7 @@ import psutil
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
 from shared.contracts.llm import GenerateRequest, Generation, Message, Sampling
@@ -229,9 +230,15 @@ def _cut_off(folder: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
 
 
+def _not_numbers(folder: Path) -> None:
+    weights = make_adapter(folder.parents[1] / "tiny", folder) / "adapter_model.safetensors"
+    save_file({name: value * float("nan") for name, value in load_file(weights).items()}, weights)
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
+        (_not_numbers, "not finite"),
         (_wrong_rank, "its rank 16 is over the limit of 8"),
         (_lying_rank, "the configuration says 8"),
         (_other_base, "another base model"),

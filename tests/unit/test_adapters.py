@@ -151,6 +151,20 @@ def test_a_damaged_file(library: Library, tmp_path: Path, data: bytes, words: st
         library.find("odd")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_numbers(library: Library, tmp_path: Path, value: float) -> None:
+    (lay(tmp_path / "odd") / WEIGHTS).write_bytes(GOOD[:-8] + struct.pack("<f", value) + GOOD[-4:])
+    with pytest.raises(InvalidAdapter, match="not finite"):
+        library.find("odd")
+
+
+@pytest.mark.parametrize(("old", "new", "words"), [(b'"F32"', b'"I32"', "type I32"), (b'"F32"', b'"F16"', "damaged")])
+def test_weights_of_another_type(library: Library, tmp_path: Path, old: bytes, new: bytes, words: str) -> None:
+    (lay(tmp_path / "odd") / WEIGHTS).write_bytes(GOOD.replace(old, new))
+    with pytest.raises(InvalidAdapter, match=words):
+        library.find("odd")
+
+
 @pytest.mark.parametrize("missing", [CONFIG, WEIGHTS])
 def test_a_missing_file(library: Library, tmp_path: Path, missing: str) -> None:
     (lay(tmp_path / "odd") / missing).unlink()

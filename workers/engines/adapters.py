@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import math
 import re
 import struct
 import threading
@@ -29,6 +30,8 @@ MAX_HEADER = 16 * 1024 * 1024
 UNSUPPORTED = ("use_dora", "lora_bias", "layer_replication", "alora_invocation_tokens", "modules_to_save")
 """PEFT features that the engine does not apply."""
 TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(\.[^.]+)?\.weight")
+EXPONENTS = {"F32": ("<u4", 0x7F80_0000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
+"""Number types of weights: how their bits are read, and which of them are all set in what is not finite."""
 LAYER = re.compile(r"(^|\.)layers\.(\d+)\.")
 
 
@@ -110,7 +113,10 @@ class Library:
         try:
             config = _read_config(folder / CONFIG)
             rank = _check_config(config, self._max_rank)
-            _check_tensors(_read_header(folder / WEIGHTS), self._base, None if config.get("rank_pattern") else rank)
+            tensors = _read_header(folder / WEIGHTS)
+            shapes = {name: tensor.shape for name, tensor in tensors.items()}
+            _check_tensors(shapes, self._base, None if config.get("rank_pattern") else rank)
+            _check_finite(folder / WEIGHTS, tensors)
             return Adapter(name, folder, _digest(folder / CONFIG, folder / WEIGHTS))
         except InvalidAdapter as error:
             raise InvalidAdapter(f"'{name}': {error.detail}", field="adapter") from error
@@ -164,8 +170,22 @@ def _check_config(config: dict[str, Any], max_rank: int) -> int:
     return int(ranks[0])
 
 
-def _read_header(path: Path) -> dict[str, tuple[int, ...]]:
-    """Tensor names and shapes of a safetensors file, whose length must be what the header says."""
+@dataclass(frozen=True)
+class _Tensor:
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    @classmethod
+    def of(cls, entry: dict[str, Any], data: int) -> _Tensor:
+        """`data`: where in the file the tensors begin."""
+        start, end = entry["data_offsets"]
+        return cls(str(entry["dtype"]), tuple(int(n) for n in entry["shape"]), data + int(start), data + int(end))
+
+
+def _read_header(path: Path) -> dict[str, _Tensor]:
+    """The tensors of a safetensors file, whose length must be what the header says."""
     if not path.is_file():
         _refuse(f"it has no {WEIGHTS}.")
     size = path.stat().st_size
@@ -177,13 +197,29 @@ def _read_header(path: Path) -> dict[str, tuple[int, ...]]:
         raw = file.read(length)
     try:
         header = {name: entry for name, entry in json.loads(raw).items() if name != "__metadata__"}
-        shapes = {name: tuple(int(n) for n in entry["shape"]) for name, entry in header.items()}
-        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        tensors = {name: _Tensor.of(entry, 8 + length) for name, entry in header.items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
         _refuse(f"the header of {WEIGHTS} is damaged.")
-    if 8 + length + end != size:
-        _refuse(f"{WEIGHTS} is cut off: it should have {8 + length + end} bytes and has {size}.")
-    return shapes
+    end = max((tensor.end for tensor in tensors.values()), default=8 + length)
+    if end != size:
+        _refuse(f"{WEIGHTS} is cut off: it should have {end} bytes and has {size}.")
+    return tensors
+
+
+def _check_finite(path: Path, tensors: Mapping[str, _Tensor]) -> None:
+    """One NaN does not end the engine: it spreads through reused cache blocks into the replies to other requests."""
+    import numpy as np
+
+    for name, tensor in tensors.items():
+        if tensor.dtype not in EXPONENTS:
+            _refuse(f"{name} is of type {tensor.dtype}; {', '.join(EXPONENTS)} are served.")
+        kind, exponent = EXPONENTS[tensor.dtype]
+        count = math.prod(tensor.shape)
+        if tensor.end - tensor.start != count * np.dtype(kind).itemsize:
+            _refuse(f"the header of {WEIGHTS} is damaged.")
+        bits = np.fromfile(path, dtype=kind, count=count, offset=tensor.start)
+        if np.any((bits & exponent) == exponent):
+            _refuse(f"{name} holds values that are not finite numbers.")
 
 
 def _check_tensors(shapes: Mapping[str, tuple[int, ...]], base: BaseShape, rank: int | None) -> None:
