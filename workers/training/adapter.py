@@ -75,7 +75,8 @@ def load_base(recipe: AdapterRecipe, name: str, device: str) -> torch.nn.Module:
     try:
         base = AutoModelForCausalLM.from_pretrained(name, **options)
     except OSError as error:
-        raise ConfigurationInvalid(f"The base model {recipe.base_model} cannot be loaded.", field="base_model") from error
+        problem = f"The base model {recipe.base_model} cannot be loaded."
+        raise ConfigurationInvalid(problem, field="base_model") from error
     # Not peft's prepare_model_for_kbit_training: it makes embeddings float32, 2 GiB more on an 8B base.
     if recipe.checkpointing:
         base.gradient_checkpointing_enable()
@@ -113,7 +114,7 @@ def save(model: PeftModel, out: Path) -> None:
     trained_in = pairs[0].dtype
     for value in pairs:
         value.data = value.data.to(torch.bfloat16)
-    model.save_pretrained(out)
+    model.save_pretrained(str(out))
     for value in pairs:
         value.data = value.data.to(trained_in)
     (out / "README.md").unlink(missing_ok=True)

@@ -80,8 +80,17 @@ def load_dialogues(sources: Iterable[Source], seed: int) -> Iterator[Dialogue]:
             yield from _read(source.file, source.count)
         elif source.style is not None and source.count is not None:
             for made in dialogues(source.style, source.count, seed=seed, split="train"):
-                answer = Turn(role="assistant", content=made.answer)
-                yield Dialogue(messages=(*(Turn(role=m.role, content=m.content) for m in made.messages), answer))
+                system, *spoken = (Turn(role=m.role, content=m.content) for m in made.messages)
+                first = _brief(system, made.expect) if source.brief else system
+                yield Dialogue(messages=(first, *spoken, Turn(role="assistant", content=made.answer)))
+
+
+def _brief(system: Turn, values: Sequence[str]) -> Turn:
+    """The system message cut to two lines of its context, in their order, one that holds the values before others."""
+    lines = [line for line in system.content.splitlines() if line.startswith("- ")]
+    holding = [line for line in lines if values and all(value in line for value in values)]
+    kept = [*holding, *(line for line in lines if line not in holding)][:2]
+    return Turn(role="system", content="\n".join(line for line in lines if line in kept))
 
 
 def split_examples(dialogues: Iterable[Dialogue], tokenizer: PreTrainedTokenizerBase, data: Data, seed: int) -> Split:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +11,32 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from shared.settings import settings
 
 from .card import recipe_hash
-from .dialogue import Dialogue, load_dialogues, split_examples
+from .dialogue import load_dialogues, split_examples
 from .loop import Loop, say
 from .recipe import LanguageRecipe, Shape
 from .scoring import examine
 from .tokenizer import train_tokenizer
 
-TOKENIZER_SAMPLE = 20_000
-"""Dialogues that the tokenizer is trained on."""
+TOKENIZER_SAMPLE = 10_000
+"""Dialogues of a source that the tokenizer is trained on."""
+
+PASSED_ON = 0.3
+"""Share of a token's embedding that a head passes on before training."""
 
 
 def train(recipe: LanguageRecipe, out: Path) -> dict[str, Any]:
     """Write weights (bfloat16 safetensors), config, tokenizer and chat template into `out`; returns the figures."""
     torch.manual_seed(recipe.seed)
-    dialogues = list(load_dialogues(recipe.data.sources, recipe.seed))
-    tokenizer = train_tokenizer(_texts(dialogues, recipe.seed), recipe.shape.vocabulary, recipe.shape.positions)
-    split = split_examples(dialogues, tokenizer, recipe.data, recipe.seed)
-    say(f"{len(split.training)} examples, {len(split.validation)} to validate, {split.left_out} too long")
+    tokenizer = _tokenizer(recipe)
     model = build(recipe.shape, tokenizer)
-    padding = int(tokenizer.pad_token_id)
-    folder = settings().home / "runs" / f"language-{recipe_hash(recipe)}"
-    loop = Loop(
-        model, recipe.schedule, split.training, split.validation, padding=padding, seed=recipe.seed, folder=folder
-    )
-    figures = loop.run()
+    run = settings().home / "runs" / f"language-{recipe_hash(recipe)}"
+    loops = [_stage(recipe, index, model, tokenizer, run) for index in range(len(recipe.stages))]
+    figures: dict[str, Any] = {"stages": [loop.run() for loop in loops]}
     save(model, tokenizer, out)
-    figures |= {"parameters": model.num_parameters(), "vocabulary": len(tokenizer), "examples": len(split.training)}
+    figures |= {"parameters": model.num_parameters(), "vocabulary": len(tokenizer)}
     figures["held_out"] = examine(model, tokenizer, "neutral", recipe.examination)
-    loop.forget()
+    for loop in loops:
+        loop.forget()
     return figures
 
 
@@ -58,7 +55,9 @@ def build(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    _ready_to_copy(model)
+    return model
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
@@ -66,15 +65,51 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, out: Path)
 
     The model keeps the rounded weights, in float32: what is examined afterwards is what is served.
     """
-    model.to(torch.bfloat16)
-    model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
+    module: torch.nn.Module = model
+    module.to(torch.bfloat16)
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model.save_pretrained(out)
-    model.to(torch.float32)
+    module.to(torch.float32)
     tokenizer.save_pretrained(out)
 
 
-def _texts(dialogues: list[Dialogue], seed: int) -> list[str]:
-    sample = random.Random(seed).sample(dialogues, min(TOKENIZER_SAMPLE, len(dialogues)))
-    return [turn.content for dialogue in sample for turn in dialogue.messages]
+def _stage(
+    recipe: LanguageRecipe, index: int, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, run: Path
+) -> Loop:
+    stage = recipe.stages[index]
+    seed = recipe.seed + index
+    split = split_examples(load_dialogues(stage.data.sources, seed), tokenizer, stage.data, seed)
+    say(f"stage {index}: {len(split.training)} examples, {len(split.validation)} to validate")
+    return Loop(
+        model,
+        stage.schedule,
+        split.training,
+        split.validation,
+        padding=int(tokenizer.pad_token_id),
+        seed=seed,
+        folder=run / str(index),
+    )
+
+
+@torch.no_grad()
+def _ready_to_copy(model: LlamaForCausalLM) -> None:
+    """Let every head begin by looking for its own token and passing on what stands there.
+
+    Queries equal keys, and outputs undo values (after Trockman and Kolter 2023, "Mimetic initialization"): copying
+    from the context, the last thing that a small model learns, is near from the first step.
+    """
+    for layer in model.model.layers:
+        attention = layer.self_attn
+        torch.nn.init.orthogonal_(attention.q_proj.weight)
+        attention.k_proj.weight.copy_(attention.q_proj.weight)
+        torch.nn.init.orthogonal_(attention.v_proj.weight)
+        attention.o_proj.weight.copy_(PASSED_ON * attention.v_proj.weight.mT)
+
+
+def _tokenizer(recipe: LanguageRecipe) -> PreTrainedTokenizerBase:
+    sources = [
+        source.model_copy(update={"count": min(source.count or TOKENIZER_SAMPLE, TOKENIZER_SAMPLE)})
+        for source in recipe.stages[-1].data.sources
+    ]
+    texts = (turn.content for dialogue in load_dialogues(sources, recipe.seed) for turn in dialogue.messages)
+    return train_tokenizer(texts, recipe.shape.vocabulary, recipe.shape.positions)

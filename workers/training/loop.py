@@ -15,6 +15,7 @@ import torch
 from shared.errors import EngineFailed
 
 from .dialogue import IGNORED, Batch, Batches, Example, collate
+from .optimizer import make_optimizer
 from .recipe import Schedule
 
 SHOW_EVERY_S = 15
@@ -25,7 +26,8 @@ Log = Callable[[str], None]
 
 def say(line: str) -> None:
     """Print progress at once, also into a file."""
-    print(line, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 @dataclass
@@ -34,6 +36,7 @@ class State:
 
     step: int = 0
     elapsed_s: float = 0.0
+    """Seconds of work: of the processor where it trains, so that a busy machine changes no result."""
     best: float = math.inf
     stale: int = 0
     """Validations since the best."""
@@ -69,7 +72,7 @@ class Loop:
             (schedule.epochs or 1) * self.batches.per_epoch / schedule.accumulation
         )
         self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
-        self.optimizer = _optimizer(self.parameters, schedule)
+        self.optimizer = make_optimizer(self.parameters, schedule)
         self.checkpoint = folder / "checkpoint.pt"
         self.best_weights = folder / "best.pt"
         self.device = next(model.parameters()).device
@@ -84,11 +87,11 @@ class Loop:
         self.model.train()
         mean, shown = _Mean(), time.monotonic()
         while self._progress() < 1 and not self._stopped_early():
-            started = time.monotonic()
+            started = self._clock()
             rate = self._rate()
             mean.add(self._step(rate))
             self.state.step += 1
-            self.state.elapsed_s += time.monotonic() - started
+            self.state.elapsed_s += self._clock() - started
             if time.monotonic() - shown > SHOW_EVERY_S:
                 self._show(mean.value, rate)
                 shown = time.monotonic()
@@ -110,12 +113,12 @@ class Loop:
 
     def _step(self, rate: float) -> float:
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("share", 1.0)
         total = 0.0
         for part in range(self.schedule.accumulation):
             batch = self.batches[self.state.step * self.schedule.accumulation + part]
             loss = self._loss(batch) / self.schedule.accumulation
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += loss.item()
         if not math.isfinite(total):
             raise EngineFailed(f"The loss is {total} at step {self.state.step}; the last good checkpoint is kept.")
@@ -155,6 +158,9 @@ class Loop:
         timed = self.state.elapsed_s / 60 / minutes if minutes else 0.0
         return min(1.0, max(self.state.step / self.steps, timed))
 
+    def _clock(self) -> float:
+        return time.process_time() if self.device.type == "cpu" else time.monotonic()
+
     def _stopped_early(self) -> bool:
         patience = self.schedule.patience
         return patience is not None and self.state.stale >= patience
@@ -190,21 +196,12 @@ class Loop:
 
 def answer_loss(model: torch.nn.Module, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of the labelled tokens; the head runs on those alone, which spares most of its work."""
-    core: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    wrapped: Any = model
+    core = wrapped.get_base_model() if hasattr(model, "get_base_model") else wrapped
     hidden = core.model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
     targets = labels[:, 1:]
     wanted = targets != IGNORED
     return torch.nn.functional.cross_entropy(core.lm_head(hidden[wanted]).float(), targets[wanted])
-
-
-def _optimizer(parameters: dict[str, torch.nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
-    matrices = [value for value in parameters.values() if value.ndim >= 2]
-    vectors = [value for value in parameters.values() if value.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": schedule.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
 def _in_batches(examples: Sequence[Example], size: int, padding: int) -> list[Batch]:

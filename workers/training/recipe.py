@@ -37,6 +37,8 @@ class Schedule(Part):
     """Optimizer steps; or `epochs`."""
     epochs: Annotated[float, Field(gt=0.0)] | None = None
     """Passes over the training examples; or `steps`."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon`: for the block matrices of a model trained from nothing."""
     learning_rate: Annotated[float, Field(gt=0.0, le=0.1)]
     """Highest learning rate."""
     warmup: Share = 0.03
@@ -51,7 +53,7 @@ class Schedule(Part):
     patience: Positive | None = None
     """Validations without a better loss after which training stops early; empty: never."""
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
-    """Guard: the cosine is hurried so that training ends by then."""
+    """Guard: the cosine is hurried so that training ends by then. On a CPU, minutes of processor time."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Schedule:
@@ -69,6 +71,8 @@ class Source(Part):
     """JSONL, one `{"messages": [{"role", "content"}, ...]}` a line, the answer last; or `style`."""
     count: Positive | None = None
     """Generated dialogues; of a file, empty means all."""
+    brief: bool = False
+    """Shorten the system message to two lines of context, the answering one among them: more answers per second."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:
@@ -129,14 +133,21 @@ class Lora(Part):
     """Linear layers that get an adapter: those vLLM serves."""
 
 
+class Stage(Part):
+    """One part of a training: the next goes on with its weights."""
+
+    data: Data
+    schedule: Schedule
+
+
 class LanguageRecipe(Part):
     """A small language model with its tokenizer, from nothing."""
 
     kind: Literal["language"]
     seed: int = 0
     shape: Shape
-    data: Data
-    schedule: Schedule
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    """The tokenizer is made from the last one's dialogues."""
     examination: Examination = Examination()
 
 

@@ -38,7 +38,7 @@ def examine(
     pairs = list(zip(cases, replies, strict=True))
     figures: dict[str, Any] = {"cases": len(pairs)}
     for kind in STATED:
-        figures[f"{kind}_stated"] = _share(pairs, lambda case, reply: states(case, reply), (kind,))
+        figures[f"{kind}_stated"] = _share(pairs, states, (kind,))
     figures["unknown_admitted"] = _share(pairs, admits, UNKNOWN)
     figures["style_kept"] = _share(pairs, lambda case, reply: not violations(style, reply, case.name))
     figures["other_style_kept"] = {
@@ -98,9 +98,7 @@ def admits(case: Dialogue, reply: str) -> bool:
     return any(_squeezed(way) in _squeezed(reply) for way in ways)
 
 
-def _other(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, other: str, examination: Examination
-) -> float:
+def _other(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, other: str, examination: Examination) -> float:
     """Share of replies to `other`'s prompts that keep `other`'s rules; a wrong adapter should break them."""
     cases = held_out(other, max(1, examination.cases // 4))
     replies = answer(model, tokenizer, cases, examination.max_new_tokens)
@@ -127,5 +125,3 @@ def _squeezed(text: str) -> str:
 def _batches(cases: Sequence[Dialogue]) -> Iterator[Sequence[Dialogue]]:
     for start in range(0, len(cases), BATCH):
         yield cases[start : start + BATCH]
-
-
