@@ -3,10 +3,10 @@
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.11 python3; do if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; exit; fi; done; echo python3)
 BIN := .venv/bin
-FOLDERS := tests/unit tests/contracts tests/integration tests/acceptance
+FOLDERS := tests/unit tests/contracts tests/integration tests/acceptance tests/chaos
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format models bench up down clean
+.PHONY: help setup demo test lint format models bench chaos up down clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,10 @@ models: setup ## train the laptop models from their recipes
 	@$(BIN)/python -m workers.training all
 
 bench: setup ## measure the speed of the cluster as ratios
-	@$(BIN)/python -m pytest tests/benchmarks
+	@$(BIN)/python -m tests.benchmarks $(SECTIONS)
+
+chaos: setup ## throw faults at a cluster: make chaos SEEDS="1 2 3"
+	@$(BIN)/python -m tests.chaos $(SEEDS)
 
 up: setup ## start the cluster of the laptop profile
 	@$(BIN)/maeari up

@@ -57,7 +57,7 @@ def reply(attempt: Attempt, turn: TurnRequest, question: str, sources: Sequence[
         adapter=turn.adapter or pack.adapter,
         sampling=turn.sampling or pack.sampling,
         stream=True,
-        speak=Speak(voice=voice) if turn.speech else None,
+        speak=Speak(voice=voice, language=pack.language) if turn.speech else None,
     )
     attempt.then(attempt.stage("llm", "llm.generate", request))
 

@@ -73,7 +73,7 @@ def generate(attempt: Attempt, request: GenerateRequest) -> Generation:
         request_id=f"{attempt.claim.id}.{attempt.claim.fence}",
         stop=attempt.stop,
         timeout_s=attempt.timeout_s,
-        on_text=on_text if request.stream else None,
+        on_text=on_text if request.stream or speaker else None,
     )
     if speaker:
         speaker.finish()

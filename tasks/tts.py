@@ -7,19 +7,17 @@ from shared.app import task
 from shared.attempt import Attempt
 from shared.contracts.base import BlobRef, EngineInfo
 from shared.contracts.speech import EnrolRequest, Speech, SpokenSentence, SynthesizeRequest, VoiceProfile
-from shared.errors import TextTooLong
 from shared.protocols import Waveform
 from shared.settings import settings
 
 from .clock import Stopwatch
+from .limits import check_length
 
 
 @task("tts.synthesize")
 def synthesize(attempt: Attempt, request: SynthesizeRequest) -> Speech:
     """A text in a voice; every sentence is told of as soon as it can be played."""
-    limit = settings().text_max_chars
-    if len(request.text) > limit:
-        raise TextTooLong(f"It has {len(request.text)} characters, the limit is {limit}.", field="text")
+    check_length(request.text)
     pieces = [request.text] if request.seq is not None else text.split(request.text, settings().tts_max_chars)
     waveforms: list[Waveform] = []
     sentences: list[SpokenSentence] = []

@@ -17,6 +17,7 @@ from shared.contracts.turn import FinishRequest, StageTiming, TurnRequest, TurnR
 from shared.packs import load_pack
 
 from . import flow
+from .limits import check_length
 
 GAP_MS = 120
 """Silence between two sentences of the merged audio."""
@@ -29,6 +30,7 @@ def start(attempt: Attempt, turn: TurnRequest) -> None:
     if turn.text is None:
         flow.hear(attempt, turn)
     else:
+        check_length(turn.text)
         flow.look_up(attempt, turn, turn.text)
     attempt.then_wait_for_stages(attempt.stage("finish", "turns.finish", FinishRequest(tenant=turn.tenant)))
 

@@ -281,6 +281,17 @@ def test_streamed_korean_never_breaks_a_character(generator: BatchingGenerator) 
     assert "\ufffd" not in reply.text
 
 
+def test_a_broken_character_at_the_end_does_not_give_the_prompt_away(generator: BatchingGenerator) -> None:
+    system = Message(role="system", content="비밀 규칙")
+    request = GenerateRequest(
+        messages=(system, Message(role="user", content="뭐야 \ufffd")), sampling=Sampling(temperature=0.0, max_tokens=8)
+    )
+    texts: list[str] = []
+    text = generator.generate(request, request_id="broken", stop=Stop(), timeout_s=60, on_text=texts.append).text
+    assert "뭐야" not in text and "비밀" not in text
+    assert "".join(texts) == text
+
+
 def test_a_stop_string_ends_the_text_before_it(generator: BatchingGenerator) -> None:
     whole = ask(generator).text
     stop = next(whole[at : at + 3] for at in range(10, len(whole)) if whole[at : at + 3].strip() == whole[at : at + 3])
