@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import psutil
 
 from .servers import free_port
 from .waiting import until
@@ -52,6 +53,9 @@ class ChromaServer:
         """Stop answering without closing anything."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
+        # The signal is on its way when the call returns; the server may answer once more until it has arrived.
+        server = psutil.Process(self._process.pid)
+        until(lambda: server.status() == psutil.STATUS_STOPPED, "Chroma has stopped")
 
     def thaw(self) -> None:
         """Go on answering."""

@@ -1,0 +1,1 @@
+"""Keeping and finding knowledge on a real Chroma server."""
