@@ -49,7 +49,7 @@ def context(turn: Turn) -> RenderableType:
 def _grid(label: str, body: Text) -> RenderableType:
     grid = Table.grid(padding=(0, 1))
     grid.add_column(style="dim", width=8, no_wrap=True)
-    grid.add_column(ratio=1)
+    grid.add_column(ratio=1, overflow="fold")  # else wide letters that just fit are cut off
     grid.add_row(label, body)
     return grid
 

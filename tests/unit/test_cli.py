@@ -320,6 +320,14 @@ def test_the_live_view_holds_the_reply_as_it_grows(command: Command, tmp_path: P
     assert "안녕! 반가워." in screen.getvalue()
 
 
+@pytest.mark.parametrize("width", range(60, 72))
+def test_no_word_of_a_reply_is_cut_off(tmp_path: Path, width: int) -> None:
+    turn = Turn(tmp_path, lambda _: b"", reply="가나 다라 마 바사아 자차카 타파하. " * 12)
+    screen = io.StringIO()
+    Console(file=screen, width=width).print(show.reply(turn))
+    assert screen.getvalue().split()[1:] == turn.reply.split()
+
+
 def test_the_chart_draws_each_stage_where_it_happened(command: Command) -> None:
     result = TurnResult.model_validate(turn_result(command))
     screen = io.StringIO()
