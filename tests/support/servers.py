@@ -10,6 +10,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+import psutil
 import redis
 
 from .waiting import until
@@ -71,8 +72,11 @@ class RedisServer:
         self._process.wait()
 
     def freeze(self) -> None:
-        """Stop answering without closing anything."""
+        """Stop answering without closing anything; it is still when this returns."""
+        assert self._process is not None
+        process = psutil.Process(self._process.pid)
         self._signal(signal.SIGSTOP)
+        until(lambda: process.status() == psutil.STATUS_STOPPED, "Redis stands still")
 
     def thaw(self) -> None:
         """Go on answering."""
