@@ -20,6 +20,8 @@ from shared.protocols import Waveform
 Samples = NDArray[np.float32]
 """Mono sound between -1 and 1."""
 
+SPEECH_RATE = 24_000
+"""Samples a second of all synthesized speech: XTTS's own rate, so that sentences of either engine can be joined."""
 MIN_SECONDS = 0.1
 """Shorter sound is refused: nobody can have said anything."""
 
