@@ -5,11 +5,14 @@ from __future__ import annotations
 from kombu import Queue
 
 from shared.contracts.catalog import CATALOG, QUEUES
+from shared.errors import ConfigurationInvalid
 from shared.keys import BATCH, SEPARATOR
 from shared.settings import settings
 from shared.transport import ALIAS
 
 _settings = settings()
+if not _settings.redis_url.startswith(("redis://", "rediss://")):
+    raise ConfigurationInvalid("Workers need MAEARI_REDIS_URL as redis:// or rediss://; sentinel:// is for producers.")
 
 # The job record (shared/jobs.py) recovers and deduplicates; Celery only carries.
 broker_url = _settings.redis_url.replace("rediss://", f"{ALIAS}://", 1).replace("redis://", f"{ALIAS}://", 1)

@@ -23,7 +23,7 @@ from .blobs import open_store
 from .connection import is_trouble, patiently
 from .contracts.base import Fault, Request, first_problem
 from .contracts.catalog import TaskSpec
-from .errors import AttemptTimeout, InvalidRequest, JobCancelled, MaeariError
+from .errors import AttemptTimeout, InvalidRequest, JobCancelled, MaeariError, UnknownTenant
 from .jobs import STAGE_SEPARATOR, Append, Claim, Jobs, Report, Stage
 from .protocols import BlobStore
 from .settings import settings
@@ -242,6 +242,8 @@ def _run(attempt: Attempt, body: Body, payload: Any) -> None:
             request = parse(attempt.spec, payload)
             if request.tenant != attempt.tenant:
                 raise InvalidRequest(f"The job was enqueued for tenant {attempt.tenant}.", field="tenant")
+            if not settings().serves(request.tenant):
+                raise UnknownTenant(request.tenant, field="tenant")
             result = body(attempt, request)
             patiently(lambda: attempt.finish(result))
     except MaeariError as error:

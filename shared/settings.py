@@ -20,7 +20,11 @@ class Settings(BaseSettings):
     """Every setting with its unit; the environment variable is `MAEARI_` plus the name in capitals."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MAEARI_", env_file=".env", extra="ignore", frozen=True, use_attribute_docstrings=True
+        env_prefix="MAEARI_",
+        env_file=(ROOT / ".env", ".env"),
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
     )
 
     home: Path = ROOT / ".maeari"
@@ -30,7 +34,7 @@ class Settings(BaseSettings):
 
     # --- Redis ---
     redis_url: str = "redis://127.0.0.1:46379/0"
-    """Broker, job records, streams and results. `rediss://` for TLS, `sentinel://` for Sentinel."""
+    """Broker, job records, streams and results. `rediss://` for TLS; producers also take `sentinel://`."""
     redis_embedded: bool = True
     """`maeari up` starts its own Redis when the URL points to this machine and nothing listens there."""
     key_prefix: str = "maeari:"
@@ -164,6 +168,10 @@ class Settings(BaseSettings):
         """`name` as a local folder where there is one under `models_path`, else unchanged (a path or a hub name)."""
         local = self.models_path / name
         return str(local) if local.is_dir() else name
+
+    def serves(self, tenant: str) -> bool:
+        """Whether this cluster works for `tenant`."""
+        return self.tenants == "*" or tenant in {name.strip() for name in self.tenants.split(",")}
 
     @property
     def adapters_path(self) -> Path:

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import sys
+import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,9 +36,13 @@ def main() -> None:
     # `tasks`, `shared` and `workers` are common names: make sure that ours are meant.
     sys.path.insert(0, str(ROOT))
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
     import tasks
 
     from . import lifecycle, roles
+
+    # Celery warns a root user of pickled messages; this cluster reads JSON alone.
+    warnings.filterwarnings("ignore", message="(?s).*superuser privileges")
 
     assert Path(tasks.__file__ or "").is_relative_to(ROOT), f"another package named tasks was found: {tasks.__file__}"
     name = arguments.name or f"{arguments.role}@{socket.gethostname()}-{os.getpid()}"

@@ -83,7 +83,7 @@ class Role:
 def roles() -> dict[str, Role]:
     """Every role; the engine's batch sizes decide the concurrency."""
     chosen = settings()
-    every = (
+    every: tuple[Role, ...] = (
         Role("conductor", ("turns",), "threads", 16, _conductor, keeps_house=True),
         Role("llm", ("llm",), "threads", chosen.llm_max_num_seqs, _llm),
         Role("stt", ("stt",), "threads", 2 * chosen.stt_batch, _stt),

@@ -122,4 +122,4 @@ def first_problem(errors: list[Any]) -> tuple[str, str]:
     """Field path and sentence of a pydantic error list (`ValidationError.errors()`)."""
     first = errors[0]
     field = ".".join(str(part) for part in first["loc"]) or "(request)"
-    return field, f"{field}: {first['msg']}"
+    return field, f"{field}: {first['msg'].removeprefix('Value error, ')}"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shared.blobs import open_store
 
+from shared.blobs import open_store
 from shared.contracts.base import BlobRef
 from shared.producer import Producer
 from tests.support.servers import free_port
@@ -69,6 +69,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         "MAEARI_REDIS_URL": f"redis://127.0.0.1:{ports['redis']}/0",
         "MAEARI_CHROMA_PORT": ports["chroma"],
         "MAEARI_FLOWER_PORT": ports["flower"],
+        "MAEARI_TENANTS": "default, acme, rival, alice, bob",
     }
     running = Cluster(home, environment, Producer(environment["MAEARI_REDIS_URL"]))
     try:

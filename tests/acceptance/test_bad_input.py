@@ -130,6 +130,7 @@ REQUESTS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "a NUL": ("turns.start", {"pack": "artist", "session": "s", "text": "a\0b"}, "invalid_request", "text"),
     "a lone surrogate": ("tts.synthesize", {"text": "a\ud800b", "voice": "artist"}, "invalid_request", "text"),
     "unknown pack": ("turns.start", {"pack": "nobody", "session": "s", "text": "안녕"}, "unknown_pack", "pack"),
+    "unknown tenant": ("rag.embed", {"tenant": "nobody", "texts": ["안녕"]}, "unknown_tenant", "tenant"),
     "a pack that climbs": ("turns.start", {"pack": "../x", "session": "s", "text": "안녕"}, "invalid_request", "pack"),
     "unknown voice": ("tts.synthesize", {"text": "안녕", "voice": "nobody"}, "unknown_voice", "voice"),
     "200,000 characters to speak": ("tts.synthesize", {"text": "가" * 200_000, "voice": "artist"}, "text_too_long", "text"),

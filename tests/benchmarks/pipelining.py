@@ -21,7 +21,9 @@ REPLY = (
 
 
 def _at(events: list[Event], kind: type[Started] | type[AudioReady], stage_name: str = "") -> int:
-    return next(event.at for event in events if isinstance(event, kind) and stage_name in (getattr(event, "stage", ""), ""))
+    return next(
+        event.at for event in events if isinstance(event, kind) and stage_name in (getattr(event, "stage", ""), "")
+    )
 
 
 def _turn(producer: Producer, number: int) -> float:
@@ -36,7 +38,9 @@ def _whole(producer: Producer, number: int) -> float:
     job = producer.submit("turns.start", request)
     events = list(producer.follow(job.job_id, timeout_s=60))
     written = events[-1].at - _at(events, Started, "llm.generate")
-    speech = producer.submit("tts.synthesize", {"text": producer.result(job.job_id)["reply"], "voice": "artist", "seq": 0})
+    speech = producer.submit(
+        "tts.synthesize", {"text": producer.result(job.job_id)["reply"], "voice": "artist", "seq": 0}
+    )
     spoken = list(producer.follow(speech.job_id, timeout_s=60))
     return written + _at(spoken, AudioReady) - _at(spoken, Started)
 

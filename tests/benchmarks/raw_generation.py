@@ -26,7 +26,9 @@ def main() -> None:
     encoder = ChatEncoder(AutoTokenizer.from_pretrained(model))
     batch = requests()
     names = sorted({request.adapter for request in batch if request.adapter})
-    adapters = {name: LoRARequest(name, place, str(settings().adapters_path / name)) for place, name in enumerate(names, 1)}
+    adapters = {
+        name: LoRARequest(name, place, str(settings().adapters_path / name)) for place, name in enumerate(names, 1)
+    }
     prompts = [{"prompt_token_ids": encoder.encode(request.messages, "")} for request in batch]
     loras = [adapters.get(request.adapter or "") for request in batch]
     sampling = SamplingParams(temperature=0.0, max_tokens=TOKENS, min_tokens=TOKENS)
@@ -34,7 +36,9 @@ def main() -> None:
         began = time.perf_counter()
         outputs = llm.generate(prompts, sampling, lora_request=loras, use_tqdm=False)
         seconds = time.perf_counter() - began
-        print(json.dumps({"tokens": sum(len(o.outputs[0].token_ids) for o in outputs), "seconds": seconds}), flush=True)
+        tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+        sys.stdout.write(json.dumps({"tokens": tokens, "seconds": seconds}) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

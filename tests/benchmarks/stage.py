@@ -26,7 +26,11 @@ class Stage:
 def stage(folder: Path, roles: Sequence[str], **environment: str) -> Iterator[Stage]:
     """Redis (fsync every second, as `maeari up` sets it) and one worker of each role."""
     server = RedisServer(folder / "redis", "--appendfsync", "everysec")
-    variables = {"MAEARI_REDIS_URL": server.url, "MAEARI_HOME": str(folder), "MAEARI_LOG_LEVEL": "WARNING"} | environment
+    variables = {
+        "MAEARI_REDIS_URL": server.url,
+        "MAEARI_HOME": str(folder),
+        "MAEARI_LOG_LEVEL": "WARNING",
+    } | environment
     workers = [WorkerProcess(role, folder, variables) for role in roles]
     producer = Producer(server.url)
     try:

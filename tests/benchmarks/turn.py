@@ -34,5 +34,6 @@ def measure(folder: Path) -> dict[str, Any]:
         chroma.close()
     measured = results[2:]
     return {
-        name: median([result[name] for result in measured]) for name in ("overhead_ms", "ttft_ms", "ttfa_ms", "total_ms")
+        name: median([result[name] for result in measured])
+        for name in ("overhead_ms", "ttft_ms", "ttfa_ms", "total_ms")
     }

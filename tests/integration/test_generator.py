@@ -287,7 +287,9 @@ def test_a_broken_character_at_the_end_does_not_give_the_prompt_away(generator: 
         messages=(system, Message(role="user", content="뭐야 \ufffd")), sampling=Sampling(temperature=0.0, max_tokens=8)
     )
     texts: list[str] = []
-    text = generator.generate(request, request_id="broken", stop=Stop(), timeout_s=60, on_text=texts.append).text
+    text = generator.generate(
+        request, request_id="broken", stop=threading.Event(), timeout_s=60, on_text=texts.append
+    ).text
     assert "뭐야" not in text and "비밀" not in text
     assert "".join(texts) == text
 
