@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared.errors import EngineFailed
+from shared.errors import EngineFailed, JobCancelled
 from workers.engines.batching import MicroBatcher
 
 
@@ -117,3 +117,21 @@ def test_closing_finishes_what_was_submitted_and_refuses_what_comes_later(
     with pytest.raises(EngineFailed, match="closed"):
         batcher.submit(2)
     batcher.close()
+
+
+def test_a_cancelled_caller_leaves_at_once_and_its_waiting_items_are_not_run(
+    model: Model, batcher: MicroBatcher[int, int]
+) -> None:
+    stop = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        model.go.clear()
+        running = pool.submit(batcher.submit, 1)
+        assert model.busy.wait(10)
+        leaving = pool.submit(batcher.submit_all, [7, 8], stop=stop)
+        stop.set()
+        with pytest.raises(JobCancelled):
+            leaving.result(10)  # while the model is still busy
+        model.go.set()
+        assert running.result(10) == 2
+    assert batcher.submit(3, stop=threading.Event()) == 6
+    assert model.batches == [[1], [3]]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from shared.errors import EngineFailed
+from shared.errors import EngineFailed, JobCancelled
+from shared.protocols import Stop
+
+_POLL_S = 0.05
+"""Seconds between two looks at a caller's `stop`."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,11 +46,14 @@ class MicroBatcher(Generic[T, R]):
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, item: T) -> R:
-        """The result for `item`; blocks. Raises what `run` raised for it, `EngineFailed` once closed."""
-        return self.submit_all([item])[0]
+    def submit(self, item: T, *, stop: Stop | None = None) -> R:
+        """The result for `item`; blocks. Raises what `run` raised for it, `EngineFailed` once closed.
 
-    def submit_all(self, items: Sequence[T]) -> list[R]:
+        With `stop`, `JobCancelled` as soon as it is set: what waits is not run, what runs is not waited for.
+        """
+        return self.submit_all([item], stop=stop)[0]
+
+    def submit_all(self, items: Sequence[T], *, stop: Stop | None = None) -> list[R]:
         """The results for `items`, in order; as `submit`, but they may share batches."""
         jobs: list[_Job[T, R]] = [_Job(item, Future()) for item in items]
         with self._gate:
@@ -54,7 +61,11 @@ class MicroBatcher(Generic[T, R]):
                 raise EngineFailed(f"{self._name} is closed.")
             for job in jobs:
                 self._jobs.put(job)
-        return [job.future.result() for job in jobs]
+        try:
+            return [_result(job.future, stop) for job in jobs]
+        finally:
+            for job in jobs:
+                job.future.cancel()
 
     def close(self) -> None:
         """Finish what was submitted, then end the thread; calling it again does nothing."""
@@ -69,8 +80,9 @@ class MicroBatcher(Generic[T, R]):
         open_ = True
         while open_:
             batch, open_ = self._gather()
-            if batch:
-                self._serve(batch)
+            wanted = [job for job in batch if job.future.set_running_or_notify_cancel()]
+            if wanted:
+                self._serve(wanted)
 
     def _gather(self) -> tuple[list[_Job[T, R]], bool]:
         """The waiting jobs, at least one unless closing; False when no more will come."""
@@ -87,6 +99,7 @@ class MicroBatcher(Generic[T, R]):
         return batch, False
 
     def _serve(self, batch: list[_Job[T, R]]) -> None:
+        """Run the batch and hand each result, or error, to its caller."""
         try:
             results = self._run([job.item for job in batch])
             if len(results) != len(batch):
@@ -100,3 +113,11 @@ class MicroBatcher(Generic[T, R]):
             return
         for job, result in zip(batch, results, strict=True):
             job.future.set_result(result)
+
+
+def _result(future: Future[R], stop: Stop | None) -> R:
+    while stop is not None and not future.done():
+        if stop.is_set():
+            raise JobCancelled
+        wait([future], timeout=_POLL_S)
+    return future.result()
