@@ -51,7 +51,7 @@ def _queue_behind_a_busy_model(
     first = pool.submit(batcher.submit, 0)
     assert model.busy.wait(10)
     waiting = pool.submit(_gathered, batcher, items)
-    while batcher._jobs.qsize() < len(items):  # the deadline is pytest's timeout
+    while batcher.waiting < len(items):  # the deadline is pytest's timeout
         threading.Event().wait(0.001)
     model.go.set()
     assert first.result(10) == 0
@@ -85,6 +85,7 @@ def test_calls_that_arrive_while_the_model_is_busy_share_the_next_batches(
 
 def test_many_items_of_one_caller_keep_their_order(model: Model, batcher: MicroBatcher[int, int]) -> None:
     assert batcher.submit_all(list(range(10))) == [2 * n for n in range(10)]
+    assert [len(batch) for batch in model.batches] == [4, 4, 2]
     assert batcher.submit_all([]) == []
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
@@ -40,11 +40,16 @@ class MicroBatcher(Generic[T, R]):
         self._run = run
         self._max_batch = max_batch
         self._name = name
-        self._jobs: queue.SimpleQueue[_Job[T, R] | None] = queue.SimpleQueue()
-        self._gate = threading.Lock()
+        self._waiting: deque[_Job[T, R]] = deque()
+        self._news = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Items that no batch has taken up yet."""
+        return len(self._waiting)
 
     def submit(self, item: T, *, stop: Stop | None = None) -> R:
         """The result for `item`; blocks. Raises what `run` raised for it, `EngineFailed` once closed.
@@ -54,13 +59,13 @@ class MicroBatcher(Generic[T, R]):
         return self.submit_all([item], stop=stop)[0]
 
     def submit_all(self, items: Sequence[T], *, stop: Stop | None = None) -> list[R]:
-        """The results for `items`, in order; as `submit`, but they may share batches."""
+        """The results for `items`, in order; as `submit`, but they share batches where they fit."""
         jobs: list[_Job[T, R]] = [_Job(item, Future()) for item in items]
-        with self._gate:
+        with self._news:
             if self._closed:
                 raise EngineFailed(f"{self._name} is closed.")
-            for job in jobs:
-                self._jobs.put(job)
+            self._waiting.extend(jobs)
+            self._news.notify()
         try:
             return [_result(job.future, stop) for job in jobs]
         finally:
@@ -69,34 +74,23 @@ class MicroBatcher(Generic[T, R]):
 
     def close(self) -> None:
         """Finish what was submitted, then end the thread; calling it again does nothing."""
-        with self._gate:
-            if not self._closed:
-                self._closed = True
-                self._jobs.put(None)
+        with self._news:
+            self._closed = True
+            self._news.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
     def _work(self) -> None:
-        open_ = True
-        while open_:
-            batch, open_ = self._gather()
+        while batch := self._gather():
             wanted = [job for job in batch if job.future.set_running_or_notify_cancel()]
             if wanted:
                 self._serve(wanted)
 
-    def _gather(self) -> tuple[list[_Job[T, R]], bool]:
-        """The waiting jobs, at least one unless closing; False when no more will come."""
-        job = self._jobs.get()
-        batch: list[_Job[T, R]] = []
-        while job is not None:
-            batch.append(job)
-            if len(batch) == self._max_batch:
-                return batch, True
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                return batch, True
-        return batch, False
+    def _gather(self) -> list[_Job[T, R]]:
+        """The next batch; empty when closed and no more will come."""
+        with self._news:
+            self._news.wait_for(lambda: self._waiting or self._closed)
+            return [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
 
     def _serve(self, batch: list[_Job[T, R]]) -> None:
         """Run the batch and hand each result, or error, to its caller."""
