@@ -23,7 +23,7 @@ def build(task: str, job_id: str, request: dict[str, Any], *, priority: int = 0)
     """The message that asks for `task` under `job_id`; `request` is the JSON object of the task's request."""
     return json.dumps(
         {
-            "body": json.dumps([[request], {}, {}], ensure_ascii=False),
+            "body": json.dumps([[request], {}, {}]),
             "content-type": "application/json",
             "content-encoding": "utf-8",
             "headers": {

@@ -144,7 +144,7 @@ REQUESTS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "a missing field": ("llm.generate", {}, "invalid_request", "messages"),
     "a wrong type": ("rag.embed", {"texts": "안녕"}, "invalid_request", "texts"),
     "an invalid schema": ("llm.generate", {"messages": MESSAGES, "json_schema": {"type": "banana"}}, "invalid_schema", "json_schema"),
-    "an unknown collection": ("rag.retrieve", {"query": "안녕", "collections": [{"name": "nobody"}]}, "unknown_collection", "collections"),
+    "an unknown collection": ("rag.retrieve", {"query": "안녕", "collections": [{"name": "nobody"}]}, "unknown_collection", "collections.0.name"),
     "speak outside of a turn": ("llm.generate", {"messages": MESSAGES, "speak": {"voice": "artist"}}, "invalid_request", "speak"),
     "an array instead of a request": ("rag.embed", [], "invalid_request", "(request)"),  # type: ignore[dict-item]
 }  # fmt: skip
