@@ -326,3 +326,93 @@ def test_many_reports_travel_together_and_survive_a_forgotten_script(jobs: Jobs)
     jobs.client.script_flush()
     assert jobs.report_all([(held, Report(events=[("progress", {})])) for held in claims]) == ["ok"] * 3
     assert [kinds(jobs, f"j{n}").count("progress") for n in range(3)] == [1, 1, 1]
+
+
+def test_asking_again_after_a_lost_answer_gives_the_same_claim(jobs: Jobs) -> None:
+    enqueue(jobs)
+    first = jobs.claim("j1", "w1:a")
+    assert jobs.claim("j1", "w1:a") == first
+    assert jobs.claim("j1", "w1:b") == Refused("busy")
+    assert kinds(jobs) == ["accepted", "started"]
+
+
+def test_a_report_that_is_sent_again_changes_nothing_more(jobs: Jobs) -> None:
+    enqueue(jobs)
+    held = claim(jobs)
+    report = Report(events=[("progress", {})], number=1)
+    assert [jobs.report(held, report), jobs.report(held, report)] == ["ok", "ok"]
+    assert jobs.report(held, Report(events=[("progress", {})], number=2)) == "ok"
+    assert kinds(jobs).count("progress") == 2
+
+
+def test_an_attempt_that_is_given_up_does_not_count_and_is_served_next(jobs: Jobs) -> None:
+    enqueue(jobs, "j1", tenant="a")
+    pop(jobs)
+    held = claim(jobs)
+    enqueue(jobs, "j2", tenant="b")
+    assert jobs.release(held)
+    assert not jobs.release(held)
+    assert jobs.report(held, Report(events=[("progress", {})])) == "lost"
+    assert pop(jobs) == "j1"
+    assert claim(jobs).attempt == 1
+
+
+def test_take_overs_do_not_widen_a_tenants_share(jobs: Jobs) -> None:
+    for number in range(5):
+        enqueue(jobs, f"a{number}", tenant="a")
+    for _ in range(2):
+        taken = pop(jobs)
+        claim(jobs, str(taken))
+        expire_lease(jobs, str(taken))
+        jobs.reconcile()
+        assert pop(jobs) == taken
+        claim(jobs, str(taken))
+        assert jobs.client.llen("rag") == 1
+
+
+def test_a_replay_leaves_no_stage_of_the_former_life_behind(jobs: Jobs) -> None:
+    jobs.enqueue("j1", "turns.start", {"tenant": "t", "pack": "artist", "session": "s", "text": "안녕"}, tenant="t")
+    pop(jobs, "turns")
+    stages = [Stage(f"j1/tts/{seq}", "tts.synthesize", {}) for seq in range(3)]
+    jobs.report(claim(jobs), Report(ending="wait", stages=stages, last=Stage("j1/finish", "turns.finish", {})))
+    pop(jobs, "tts")
+    late = claim(jobs, "j1/tts/0")
+    jobs.client.hset(jobs.keys.job("j1/tts/0"), "attempts", 3)
+    assert jobs.fail(late, FAULT, retry_ms=10) == "failed"
+    assert jobs.replay(jobs.dead()[0].entry) == "j1"
+    assert not jobs.client.exists(jobs.keys.shares("tts"))
+    assert jobs.claim("j1/tts/1", "w") == Refused("ended:forgotten")
+    pop(jobs, "turns")
+    jobs.report(claim(jobs), Report(ending="wait", stages=stages, last=Stage("j1/finish", "turns.finish", {})))
+    assert claim(jobs, "j1/tts/0").fence != late.fence
+    assert jobs.report(late, Report(ending="done", result={})) == "lost"
+
+
+def test_a_turn_whose_stages_end_before_it_waits_ends_all_the_same(jobs: Jobs) -> None:
+    jobs.enqueue("j1", "turns.start", {}, tenant="t")
+    top = claim(jobs)
+    jobs.report(top, Report(stages=[Stage("j1/llm", "llm.generate", {})]))
+    jobs.report(claim(jobs, "j1/llm"), Report(ending="done", result={}))
+    jobs.report(top, Report(ending="wait", last=Stage("j1/finish", "turns.finish", {})))
+    assert jobs.report(claim(jobs, "j1/finish"), Report(ending="done", result={}, ends_job=True)) == "ok"
+    assert state(jobs) == "done"
+
+
+def test_a_broken_message_ends_only_the_job_that_was_recorded_with_it(jobs: Jobs) -> None:
+    enqueue(jobs)
+    jobs.bury("rag", b"\xff{", FAULT, "j1")
+    assert state(jobs) == "queued"
+    jobs.bury("rag", jobs.client.hget(jobs.keys.job("j1"), "env"), FAULT, "j1")
+    assert state(jobs) == "failed"
+    assert len(jobs.dead()) == 2
+
+
+def test_a_damaged_record_is_buried_and_the_others_are_looked_at(jobs: Jobs) -> None:
+    for number in range(2):
+        enqueue(jobs, f"j{number}", tenant=f"t{number}")
+        pop(jobs)
+        overdue(jobs, f"j{number}")
+    jobs.client.hdel(jobs.keys.job("j0"), "deadline")
+    assert jobs.reconcile() == (1, 0, 0)
+    assert pop(jobs) == "j1"
+    assert [letter.job_id for letter in jobs.dead()] == ["j0"]
