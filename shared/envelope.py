@@ -23,7 +23,7 @@ def build(task: str, job_id: str, request: dict[str, Any], *, priority: int = 0)
     """The message that asks for `task` under `job_id`; `request` is the JSON object of the task's request."""
     return json.dumps(
         {
-            "body": json.dumps([[request], {}, {}]),
+            "body": _body_of(request),
             "content-type": "application/json",
             "content-encoding": "utf-8",
             "headers": {
@@ -42,6 +42,15 @@ def build(task: str, job_id: str, request: dict[str, Any], *, priority: int = 0)
         },
         ensure_ascii=False,
     )
+
+
+def _body_of(request: dict[str, Any]) -> str:
+    body = json.dumps([[request], {}, {}], ensure_ascii=False)
+    try:
+        body.encode()
+    except UnicodeEncodeError:  # a lone surrogate travels escaped, to where it is refused by name
+        return json.dumps([[request], {}, {}])
+    return body
 
 
 @dataclass(frozen=True)
