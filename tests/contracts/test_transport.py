@@ -1,0 +1,250 @@
+"""What our channel and our messages rely on in the pinned celery, kombu and redis. An upgrade that changes it fails here.
+
+After an upgrade: read the new source of what is named below, carry over what changed, then renew the digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import threading
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kombu
+import kombu.transport.redis as stock
+import pytest
+from celery import Celery
+from celery.contrib.testing.worker import start_worker
+from celery.result import AsyncResult
+from kombu.transport import virtual
+
+import celeryconfig
+from shared import envelope, transport
+from shared.contracts.base import Fault
+from shared.contracts.catalog import CATALOG, QUEUES
+from shared.jobs import Claim, Jobs, Report
+from shared.keys import BATCH, CELERY_RESULT, Keys, queue_list
+from tests.support.servers import RedisServer
+from tests.support.waiting import until
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUEST = {"tenant": "acme", "texts": ["안녕 🌊"]}
+FAULT = Fault(code="engine_failed", message="The engine failed on this job.", stage="rag.embed")
+
+COPIED = {
+    "_brpop_read": "(self, **options)",
+    "_restore": "(self, message, leftmost=False)",
+}
+"""Methods of Kombu's channel that ours stands in for, with their signatures."""
+
+DIGESTS = {
+    "_brpop_read": "c42518699709f2df",
+    "_brpop_start": "06723d707ddf2240",
+    "_restore": "92e63e38835b6592",
+    "_restore_at_beginning": "6fb09b551b47ce29",
+    "close": "101e9b9cdad44b88",
+}
+"""Of the source of what we replace, or what calls it."""
+
+
+@pytest.fixture
+def jobs(redis_server: RedisServer) -> Jobs:
+    client = redis_server.client
+    client.flushall()
+    return Jobs(client, Keys("maeari:"))
+
+
+@pytest.fixture
+def connection(jobs: Jobs, redis_server: RedisServer) -> Iterator[kombu.Connection]:
+    """A connection as our workers make it."""
+    url = redis_server.url.replace("redis://", f"{transport.ALIAS}://")
+    with kombu.Connection(url, transport_options=celeryconfig.broker_transport_options) as made:
+        yield made
+
+
+def signature(function: Any) -> str:
+    parameters = inspect.signature(function).parameters.values()
+    return str(inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]))
+
+
+@pytest.mark.parametrize("package", ["celery", "kombu", "redis"])
+def test_the_installed_version_is_the_one_these_tests_were_written_for(package: str) -> None:
+    pinned = {"celery": "5.7.0", "kombu": "5.7.0", "redis": "8.1.0"}[package]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    assert f"{package}=={pinned}" in project
+    assert importlib.metadata.version(package) == pinned
+
+
+@pytest.mark.parametrize(("name", "expected"), COPIED.items())
+def test_what_we_stand_in_for_has_the_same_signature(name: str, expected: str) -> None:
+    assert signature(getattr(stock.Channel, name)) == expected
+    assert signature(getattr(transport.GuardedChannel, name)) == expected
+
+
+@pytest.mark.parametrize(("name", "digest"), DIGESTS.items())
+def test_what_we_stand_in_for_is_as_it_was_when_we_copied_it(name: str, digest: str) -> None:
+    source = inspect.getsource(getattr(stock.Channel, name))
+    assert hashlib.sha256(source.encode()).hexdigest()[:16] == digest, source
+
+
+def test_what_our_channel_uses_of_kombus_is_there(connection: kombu.Connection) -> None:
+    channel: Any = connection.channel()
+    for name in ("_queue_cycle", "_in_poll", "_flush_brpop_reauth", "connection_errors", "client", "sep", "_closing"):
+        assert hasattr(channel, name), name
+    assert callable(channel._queue_cycle.rotate)
+    assert callable(channel.connection._deliver)
+    assert transport.Transport.Channel is transport.GuardedChannel
+    assert type(connection.transport) is transport.Transport
+
+
+def test_no_bookkeeping_of_unacknowledged_messages_is_kept_in_redis(connection: kombu.Connection) -> None:
+    channel: Any = connection.channel()
+    assert channel.ack_emulation is False
+    assert type(channel.qos) is virtual.QoS
+    assert stock.Channel.ack_emulation is True
+    assert channel.qos.restore_visible() is None
+
+
+def test_the_names_of_lists_are_those_that_the_scripts_push_to(connection: kombu.Connection) -> None:
+    channel: Any = connection.channel()
+    for queue in QUEUES:
+        assert channel._q_for_pri(queue, 0) == queue == queue_list(queue)
+        assert channel._q_for_pri(queue, BATCH) == f"{queue}:9" == queue_list(queue, BATCH)
+    assert channel._q_for_pri("llm", 5) == "llm", "there are two classes"
+
+
+def test_a_worker_asks_for_interactive_messages_first_and_writes_nothing_per_message(
+    connection: kombu.Connection, jobs: Jobs
+) -> None:
+    jobs.enqueue("slow", "rag.embed", REQUEST, tenant="acme", priority=BATCH)
+    jobs.enqueue("fast", "rag.embed", REQUEST, tenant="acme")
+    seen: list[str] = []
+
+    def take(_: Any, message: kombu.Message) -> None:
+        seen.append(message.headers["id"])
+        message.ack()
+
+    queues = [kombu.Queue(name, exchange="", routing_key=name) for name in ("rag", "knowledge")]
+    with connection.Consumer(queues, callbacks=[take], accept=["json"]), jobs.client.monitor() as monitor:
+        while len(seen) < 2:
+            connection.drain_events(timeout=5)
+        jobs.client.echo("over")
+        commands = list(iter(lambda: monitor.next_command()["command"], "ECHO over"))
+    assert seen == ["fast", "slow"]
+    asked = [command for command in commands if command.startswith("BRPOP")]
+    assert all(
+        command.split()[1:]
+        in (["rag", "knowledge", "rag:9", "knowledge:9", "1"], ["knowledge", "rag", "knowledge:9", "rag:9", "1"])
+        for command in asked
+    ), asked
+    writes = {command.split()[0] for command in commands} - {"BRPOP", "PING", "CLIENT", "HELLO", "SELECT", "SMEMBERS"}
+    assert writes == set()
+
+
+def test_what_was_taken_and_not_acknowledged_goes_back_when_the_channel_closes(
+    connection: kombu.Connection, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_impatient", lambda: jobs)
+    jobs.enqueue("j1", "rag.embed", REQUEST, tenant="acme")
+    taken: list[kombu.Message] = []
+    with connection.Consumer(
+        [kombu.Queue("rag", exchange="", routing_key="rag")], callbacks=[lambda _, m: taken.append(m)], accept=["json"]
+    ):
+        until(lambda: taken or connection.drain_events(timeout=5), "the message has come")
+    assert jobs.client.llen("rag") == 0
+    connection.close()
+    assert [envelope.job_id(raw) for raw in jobs.client.lrange("rag", 0, -1)] == ["j1"]
+
+
+def test_stock_celery_runs_our_message_unchanged(jobs: Jobs, redis_server: RedisServer) -> None:
+    app = Celery("stock", broker=redis_server.url, backend=redis_server.url, set_as_current=False)
+    app.conf.update(task_default_queue="rag", broker_transport_options={"sep": ":"}, worker_hijack_root_logger=False)
+    seen: list[tuple[str, Any, Any]] = []
+    done = threading.Event()
+
+    @app.task(name="rag.embed", bind=True)
+    def embed(self: Any, payload: Any) -> None:
+        seen.append((self.request.id, payload, self.request.root_id))
+        done.set()
+
+    with start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR", shutdown_timeout=30):
+        jobs.enqueue("spring.1", "rag.embed", REQUEST, tenant="acme")
+        assert done.wait(30)
+    assert seen == [("spring.1", REQUEST, "spring.1")]
+
+
+def finished(jobs: Jobs, how: str) -> None:
+    """A job that has ended in the way `how`."""
+    jobs.enqueue("j1", "rag.embed", REQUEST, tenant="acme")
+    if how == "REVOKED":
+        jobs.cancel("j1")
+        return
+    claim = jobs.claim("j1", "w")
+    assert isinstance(claim, Claim)
+    if how == "SUCCESS":
+        jobs.report(claim, Report(ending="done", result={"reply": "안녕 🌊"}, ends_job=True))
+    else:
+        jobs.fail(claim, FAULT, retry_ms=None)
+
+
+@pytest.fixture
+def client_app(redis_server: RedisServer) -> Iterator[Celery]:
+    """Any Celery client that looks for results in our Redis."""
+    app = Celery("client", broker=redis_server.url, backend=redis_server.url, set_as_current=False)
+    yield app
+    app.backend.result_consumer.stop()
+    app.close()
+
+
+@pytest.mark.parametrize("how", ["SUCCESS", "FAILURE", "REVOKED"])
+def test_celerys_own_client_reads_our_results(jobs: Jobs, client_app: Celery, how: str) -> None:
+    finished(jobs, how)
+    result: AsyncResult[Any] = client_app.AsyncResult("j1")
+    assert (result.state, result.ready()) == (how, True)
+    if how == "SUCCESS":
+        assert result.get(timeout=5) == {"reply": "안녕 🌊"}
+        return
+    code, message = {
+        "FAILURE": ("engine_failed", "The engine failed on this job."),
+        "REVOKED": ("cancelled", "The job was cancelled."),
+    }[how]
+    assert type(result.result).__name__ == code
+    assert str(result.result) == message
+    with pytest.raises(type(result.result), match=message):
+        result.get(timeout=5)
+    assert result.date_done is not None
+
+
+def test_celerys_own_client_is_told_of_a_result_that_it_waits_for(jobs: Jobs, client_app: Celery) -> None:
+    found: list[Any] = []
+    waiting = threading.Thread(target=lambda: found.append(client_app.AsyncResult("j1").get(timeout=20)))
+    waiting.start()
+    until(lambda: jobs.client.pubsub_numsub(CELERY_RESULT + "j1")[0][1], "the client has subscribed")
+    finished(jobs, "SUCCESS")
+    waiting.join(20)
+    assert found == [{"reply": "안녕 🌊"}]
+
+
+def test_the_result_has_the_fields_that_celery_writes(jobs: Jobs) -> None:
+    fields = {}
+    for how in ("SUCCESS", "FAILURE", "REVOKED"):
+        jobs.client.flushall()
+        finished(jobs, how)
+        fields[how] = json.loads(jobs.client.get(CELERY_RESULT + "j1"))
+    assert set(fields["SUCCESS"]) == {"status", "traceback", "children", "task_id", "result"}
+    for how in ("FAILURE", "REVOKED"):
+        assert set(fields[how]) == {"status", "traceback", "task_id", "result", "date_done"}
+        assert set(fields[how]["result"]) == {"exc_type", "exc_message", "exc_module"}
+
+
+def test_every_queue_of_the_catalog_is_a_plain_list_of_celerys(connection: kombu.Connection) -> None:
+    assert {queue.name for queue in celeryconfig.task_queues} == set(QUEUES) == {s.queue for s in CATALOG.values()}
+    assert all(queue.exchange.name == "" and queue.routing_key == queue.name for queue in celeryconfig.task_queues)
+    assert celeryconfig.broker_transport_options["sep"] == ":"
+    assert celeryconfig.broker_transport_options["priority_steps"] == [0, BATCH]
+    assert celeryconfig.broker_channel_error_retry is True
