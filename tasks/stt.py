@@ -5,7 +5,9 @@ from __future__ import annotations
 from shared import runtime
 from shared.app import task
 from shared.attempt import Attempt
+from shared.contracts.base import cleaned
 from shared.contracts.speech import TranscribeRequest, Transcript
+from shared.errors import NoSpeech
 
 from . import flow
 
@@ -17,5 +19,8 @@ def transcribe(attempt: Attempt, request: TranscribeRequest) -> Transcript:
     transcript = runtime.transcriber().transcribe(audio, request, stop=attempt.stop)
     attempt.conclude("transcript", text=transcript.text, language=transcript.language)
     if attempt.claim.in_turn:
-        flow.look_up(attempt, flow.turn_of(attempt), transcript.text)
+        question = cleaned(transcript.text).strip()
+        if not question:
+            raise NoSpeech(field="audio")
+        flow.look_up(attempt, flow.turn_of(attempt), question)
     return transcript

@@ -46,15 +46,7 @@ def _scripted(role: str) -> Callable[[Engines], None]:
     def load(engines: Engines) -> None:
         from .engines import scripted
 
-        match role:
-            case "llm":
-                engines.generator = scripted.ScriptedGenerator()
-            case "stt":
-                engines.transcriber = scripted.ScriptedTranscriber()
-            case "tts":
-                engines.synthesizer = scripted.ScriptedSynthesizer()
-            case "rag":
-                engines.embedder, engines.retriever = scripted.ScriptedEmbedder(), scripted.ScriptedRetriever()
+        scripted.load(role, engines)
 
     return load
 

@@ -40,7 +40,7 @@ class ChatEncoder:
 
     def encode(self, messages: Sequence[Message], prefix: str = "") -> list[int]:
         """Token ids of the conversation, the opening of the reply and `prefix`, its beginning."""
-        # Behind a prompt that ends in U+FFFD, vLLM's detokenizer takes the whole prompt for unfinished output and says it.
+        # Behind a prompt that ends in U+FFFD, vLLM's detokenizer takes all of it for unfinished output and says it.
         texts = [text.replace("\ufffd", "") for text in (*(message.content for message in messages), prefix)]
         forged = self._forged(texts)
         *contents, beginning = [_replace(text, forged) for text in texts]

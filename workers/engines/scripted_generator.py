@@ -54,7 +54,7 @@ class ScriptedGenerator:
         self,
         request: GenerateRequest,
         *,
-        request_id: str,  # noqa: ARG002: the protocol's
+        request_id: str,  # noqa: ARG002 - the protocol's
         stop: Stop,
         timeout_s: float,
         on_text: OnText | None = None,

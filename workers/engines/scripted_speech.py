@@ -26,6 +26,8 @@ from shared.protocols import Stop, Waveform
 
 RATE = 24_000
 _SECONDS_PER_CHAR = 0.12
+_HUM = struct.pack(f"<{RATE}h", *(round(8000 * math.sin(2 * math.pi * 220 * n / RATE)) for n in range(RATE)))
+"""A second of it: whole periods, so that it can be strung together."""
 
 
 def _take(seconds: float, stop: Stop) -> None:
@@ -82,16 +84,17 @@ class ScriptedSynthesizer:
 
     info = EngineInfo(name="scripted-synthesizer", model="script", version="1")
 
-    def __init__(self, *, seconds: float = 0.0) -> None:
-        """`seconds`: how long one sentence takes to make."""
+    def __init__(self, *, seconds: float = 0.0, seconds_per_char: float = 0.0) -> None:
+        """How long one sentence takes to make: `seconds`, and `seconds_per_char` for each character on top."""
         self._seconds = seconds
+        self._per_char = seconds_per_char
 
     def synthesize(self, request: SynthesizeRequest, text: str, *, stop: Stop) -> tuple[Waveform, EngineInfo]:
         """A hum of 220 Hz."""
-        _take(self._seconds, stop)
+        _take(self._seconds + self._per_char * len(text), stop)
         count = round(len(text) * _SECONDS_PER_CHAR / request.speed * RATE)
-        wave = (round(8000 * math.sin(2 * math.pi * 220 * n / RATE)) for n in range(count))
-        return Waveform(struct.pack(f"<{count}h", *wave), RATE), self.info
+        seconds, rest = divmod(count, RATE)
+        return Waveform(_HUM * seconds + _HUM[: 2 * rest], RATE), self.info
 
     def enrol(
         self,
