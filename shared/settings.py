@@ -119,6 +119,10 @@ class Settings(BaseSettings):
     """Milliseconds that a scripted sentence of 20 characters of audio takes."""
     scripted_reply: str = "안녕하세요. 오늘은 날씨가 좋네요. 같이 산책을 갈까요? 저는 준비가 됐어요. 금방 나갈게요!"
     """What the scripted generator says."""
+    scripted_crash_on: str = ""
+    """Text in a question at which the scripted generator kills its process; empty: none."""
+    scripted_dead_on: str = ""
+    """Text in a question at which the scripted generator is dead; empty: none."""
     llm_flush_ms: int = 30
     """Milliseconds over which streamed tokens are joined into one event."""
     stt_model: str = "speech"

@@ -51,6 +51,7 @@ class Herald:
         self.role = role
         self.name = name
         self.state: Literal["loading", "ready", "draining"] = "loading"
+        self.left = threading.Event()
         self._infos: tuple[EngineInfo, ...] = ()
         self._started_ms = int(time.time() * 1000)
         threading.Thread(target=self._speak, name="herald", daemon=True).start()
@@ -64,14 +65,15 @@ class Herald:
 
     def leave(self) -> None:
         """This worker is no more."""
+        self.left.set()
         with contextlib.suppress(redis.RedisError):
             jobs().client.delete(jobs().keys.worker(self.name))
 
     def _speak(self) -> None:
-        while True:
+        while not self.left.is_set():
             with contextlib.suppress(redis.RedisError):
                 self._say()
-            time.sleep(STATUS_EVERY_S)
+            self.left.wait(STATUS_EVERY_S)
 
     def _say(self) -> None:
         status = WorkerStatus(
@@ -112,8 +114,7 @@ def _sweep_blobs() -> None:
 
 def _watch(herald: Herald) -> None:
     """End the process when an engine is dead: what it still held is taken over by others when its leases run out."""
-    while True:
-        time.sleep(0.5)
+    while not herald.left.wait(0.5):
         for engine in loaded():
             dead = getattr(engine, "dead", None)
             if dead is not None and dead.is_set():
@@ -152,9 +153,9 @@ def _engine_step(role: Role, herald: Herald) -> type[bootsteps.StartStopStep]:
             log.warning("%s loaded its engines in %.1f s", herald.name, time.perf_counter() - began)
 
         def stop(self, _: Any) -> None:
+            herald.leave()  # an engine that is closed now has not died
             for engine in loaded():
                 engine.close()
-            herald.leave()
 
         def terminate(self, worker: Any) -> None:
             self.stop(worker)

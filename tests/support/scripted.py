@@ -1,0 +1,120 @@
+"""A cluster of real worker processes whose engines only keep time."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from shared.contracts.events import Event
+from shared.contracts.status import JobView
+from shared.producer import Producer
+
+from .servers import RedisServer
+from .waiting import until
+from .workers import WorkerProcess
+
+QUESTION = {"role": "user", "content": "안녕"}
+
+
+class ScriptedCluster:
+    """Workers by name (`llm-1`: the first of role llm) at one Redis, or at a proxy before it."""
+
+    def __init__(self, folder: Path, *names: str, url: str | None = None, **settings: str | float) -> None:
+        """`url`: where the workers find Redis, if not at the server itself; `settings`: as in `shared.settings`."""
+        self.folder = folder
+        self.server = RedisServer(folder / "redis")
+        self.producer = Producer(self.server.url)
+        self._environment = {
+            "MAEARI_REDIS_URL": url or self.server.url,
+            "MAEARI_HOME": str(folder),
+            "MAEARI_ENGINES": "scripted",
+            "MAEARI_LOG_LEVEL": "INFO",
+        } | {f"MAEARI_{name.upper()}": str(value) for name, value in settings.items()}
+        self.workers: dict[str, WorkerProcess] = {}
+        self.add(*names)
+
+    def add(self, *names: str) -> None:
+        """Start workers and wait until all of them are ready."""
+        for name in names:
+            role = name.split("-")[0]
+            self.workers[name] = WorkerProcess(role, self.folder, self._environment, name=f"{name}@test")
+        for name in names:
+            self.workers[name].wait_ready(self.producer)
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        for worker in self.workers.values():
+            worker.close()
+        self.server.close()
+
+    # --- jobs ---
+
+    def generate(self, job_id: str, question: str = "안녕", *, tenant: str = "t", **options: Any) -> str:
+        """Ask for a streamed reply."""
+        request = {"tenant": tenant, "messages": [QUESTION | {"content": question}], "stream": True}
+        return self.producer.submit("llm.generate", request, job_id=job_id, **options).job_id
+
+    def embed(self, job_id: str, *, tenant: str = "t", **options: Any) -> str:
+        """The shortest job."""
+        return self.producer.submit("rag.embed", {"tenant": tenant, "texts": ["안녕"]}, job_id=job_id, **options).job_id
+
+    def turn(self, job_id: str, *, tenant: str = "t", **options: Any) -> str:
+        """A whole turn."""
+        request = {"tenant": tenant, "pack": "artist", "session": job_id, "text": "안녕"}
+        return self.producer.submit("turns.start", request, job_id=job_id, **options).job_id
+
+    # --- what became of them ---
+
+    def view(self, job_id: str) -> JobView:
+        """The job's record."""
+        view = self.producer.job(job_id)
+        assert view is not None
+        return view
+
+    def events(self, job_id: str, timeout_s: float = 60.0) -> list[Event]:
+        """The whole stream."""
+        return list(self.producer.follow(job_id, timeout_s=timeout_s))
+
+    def until_event(self, job_id: str, kind: str, timeout_s: float = 60.0) -> Event:
+        """The first event of that type."""
+        for event in self.producer.follow(job_id, timeout_s=timeout_s):
+            if event.type == kind:
+                return event
+        raise AssertionError(f"the stream of {job_id} ended without {kind}")
+
+    def wait_ended(self, *job_ids: str, timeout_s: float = 60.0) -> None:
+        """Until all of them have ended, in whatever way."""
+        for job_id in job_ids:
+            for _ in self.producer.follow(job_id, timeout_s=timeout_s):
+                pass
+
+    def effects(self, job_id: str) -> dict[str, list[str]]:
+        """Type to what was told of that type, for a look at what was doubled."""
+        found: dict[str, list[str]] = {}
+        for event in self.events(job_id):
+            found.setdefault(event.type, []).append(event.model_dump_json(exclude={"seq", "at"}))
+        return found
+
+    # --- what the workers say ---
+
+    def running(self, name: str) -> int:
+        """Attempts under way in that worker, as it says itself."""
+        return next(w.running for w in self.producer.workers() if w.name == f"{name}@test")
+
+    def logged(self, name: str, pattern: str, timeout_s: float = 30.0) -> float:
+        """When (Unix time) the worker first wrote a line with `pattern`, waited for."""
+        return until(lambda: next(self._lines(name, pattern), None), f"{name} writes {pattern!r}", timeout_s=timeout_s)
+
+    def _lines(self, name: str, pattern: str) -> Iterator[float]:
+        for line in self.workers[name].log().splitlines():
+            if re.search(pattern, line) and (stamp := re.match(r"[\d-]+ [\d:]+,\d+", line)):
+                yield datetime.strptime(stamp[0], "%Y-%m-%d %H:%M:%S,%f").astimezone().timestamp()
+
+
+def took(began: float) -> float:
+    """Milliseconds since `began`, Unix time."""
+    return (time.time() - began) * 1000
