@@ -44,13 +44,9 @@ def train(recipe: EmbeddingRecipe, out: Path) -> dict[str, Any]:
     """Train, save to `out`, and examine what was saved."""
     torch.set_num_threads(1)
     torch.manual_seed(recipe.seed)
-    examples = [
-        (pack, pair) for pack in PACKS for pair in pairs(pack, "train", recipe.seed, recipe.variants)
-    ]
+    examples = [(pack, pair) for pack in PACKS for pair in pairs(pack, "train", recipe.seed, recipe.variants)]
     tokenizer = _tokenizer(examples, recipe.vocabulary)
-    model = SentenceTransformer(
-        modules=[StaticEmbedding(tokenizer, embedding_dim=recipe.dimensions)], device="cpu"
-    )
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=recipe.dimensions)], device="cpu")
     loss = _fit(model, examples, recipe)
     model.save_pretrained(str(out), create_model_card=False)
     return {"pairs": len(examples), "training_loss": round(loss, 4), **examine(out)}
@@ -94,17 +90,16 @@ def _position(chunks: Sequence[Any], section: Any) -> int:
 
 
 def _tokenizer(examples: Sequence[tuple[str, Pair]], vocabulary: int) -> Tokenizer:
-    tokenizer = Tokenizer(models.Unigram())
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Punctuation("removed"), pre_tokenizers.Metaspace()]
     )
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
+    trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         initial_alphabet=common_syllables(),
         special_tokens=[UNKNOWN, "[PAD]"],
-        unk_token=UNKNOWN,
         show_progress=False,
     )
     texts = sorted({text for _, pair in examples for text in (pair.question, pair.passage)})
@@ -118,7 +113,7 @@ def _fit(model: SentenceTransformer, examples: Sequence[tuple[str, Pair]], recip
     optimizer = torch.optim.Adam(loss.parameters(), lr=recipe.learning_rate)
     mean = 0.0
     for epoch in range(recipe.epochs):
-        batches = _batches(examples, recipe.batch, rng)
+        batches = batches_of(examples, recipe.batch, rng)
         total = 0.0
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * (1 - epoch / recipe.epochs)
@@ -133,9 +128,7 @@ def _fit(model: SentenceTransformer, examples: Sequence[tuple[str, Pair]], recip
     return mean
 
 
-def _batches(
-    examples: Sequence[tuple[str, Pair]], size: int, rng: random.Random
-) -> list[list[tuple[str, str]]]:
+def batches_of(examples: Sequence[tuple[str, Pair]], size: int, rng: random.Random) -> list[list[tuple[str, str]]]:
     """All pairs once; within a batch every section stands once, for a second would be a false negative."""
     batches: list[list[tuple[str, str]]] = []
     taken: list[set[str]] = []

@@ -18,6 +18,7 @@ from shared.settings import settings
 
 from .corpus import PACKS, SpokenSentence, questions, spoken_sentences
 from .loop import say
+from .optimizer import BETAS, Both, Muon
 from .recipe import Part, Positive, Share
 from .speech_batches import IGNORED, Batch, Mixture, SpeechBatches
 from .speech_data import Manner, Recordings, Utterance, plan_utterances
@@ -58,7 +59,7 @@ class Speaking(Part):
 class Mixing(Part):
     """What is done to recordings when a batch is drawn."""
 
-    batch_seconds: Annotated[float, Field(gt=0)] = 76.0
+    batch_seconds: Annotated[float, Field(gt=0)] = 44.0
     """Speech in one batch."""
     joined: Share = 0.25
     """Share of the batches with two or three sentences in a window."""
@@ -91,8 +92,8 @@ class SpeechRecipe(Part):
     speaking: Speaking
     mixing: Mixing = Mixing()
     steps: Positive
-    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 1.5e-3
-    warmup: Positive = 150
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 2.0e-3
+    warmup: Positive = 60
     """Steps over which the learning rate rises; then it falls along a cosine."""
     clean: Share = 0.1
     """Share of the steps, at the start, with single sentences and no background."""
@@ -164,9 +165,7 @@ class SpeechRun:
             dropout=size.dropout,
         )
         self.model = SpeechModel(config, letter_count(), recipe.padding)
-        self._optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-        )
+        self._optimizer = _optimizer(self.model, recipe.learning_rate)
         self._checkpoint = folder / "checkpoint.pt"
         self.step, self._elapsed = 0, 0.0
         self._curve: list[tuple[int, float, float]] = []
@@ -214,9 +213,7 @@ class SpeechRun:
         text = functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED)
         positions = torch.full((len(letters),), letters.shape[1])
         likelihood = functional.log_softmax(letters, -1).transpose(0, 1)
-        return text, functional.ctc_loss(
-            likelihood, batch.letters, positions, batch.letter_counts, zero_infinity=True
-        )
+        return text, functional.ctc_loss(likelihood, batch.letters, positions, batch.letter_counts, zero_infinity=True)
 
     def _rate(self) -> float:
         rising = min(1.0, (self.step + 1) / self.recipe.warmup)
@@ -251,6 +248,15 @@ class SpeechRun:
         self._optimizer.load_state_dict(content["optimizer"])
         self.step, self._elapsed, self._curve = content["progress"]
         say(f"going on from step {self.step}")
+
+
+def _optimizer(model: SpeechModel, rate: float) -> torch.optim.Optimizer:
+    """Muon for the matrices inside the Whisper, AdamW for convolutions, embeddings, vectors and the letters' head."""
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    inner = {name for name, value in trained.items() if value.ndim == 2 and ".layers." in name}
+    outer = [value for name, value in trained.items() if name not in inner]
+    adamw = torch.optim.AdamW(outer, lr=rate, betas=BETAS, weight_decay=0.01, fused=True)
+    return Both(Muon([trained[name] for name in sorted(inner)], rate), adamw)
 
 
 def _thinned(curve: list[tuple[int, float, float]], points: int = 20) -> list[tuple[int, float, float]]:
