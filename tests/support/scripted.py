@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from shared.contracts.events import Event
+from shared.contracts.events import TERMINAL, Event
 from shared.contracts.status import JobView
 from shared.producer import Producer
 
@@ -17,7 +17,9 @@ from .servers import RedisServer
 from .waiting import until
 from .workers import WorkerProcess
 
-QUESTION = {"role": "user", "content": "안녕"}
+
+def _environment(settings: dict[str, str | float]) -> dict[str, str]:
+    return {f"MAEARI_{name.upper()}": str(value) for name, value in settings.items()}
 
 
 class ScriptedCluster:
@@ -33,15 +35,25 @@ class ScriptedCluster:
             "MAEARI_HOME": str(folder),
             "MAEARI_ENGINES": "scripted",
             "MAEARI_LOG_LEVEL": "INFO",
-        } | {f"MAEARI_{name.upper()}": str(value) for name, value in settings.items()}
+        } | _environment(settings)
         self.workers: dict[str, WorkerProcess] = {}
         self.add(*names)
 
-    def add(self, *names: str) -> None:
-        """Start workers and wait until all of them are ready."""
+    def add(self, *names: str, **settings: str | float) -> None:
+        """Start workers, with settings of their own, and wait until all of them are ready."""
+        environment = self._environment | _environment(settings)
         for name in names:
             role = name.split("-")[0]
-            self.workers[name] = WorkerProcess(role, self.folder, self._environment, name=f"{name}@test")
+            self.workers[name] = WorkerProcess(role, self.folder, environment, name=f"{name}@test")
+        self._wait_ready(names)
+
+    def restart(self, *names: str) -> None:
+        """Start workers that have ended, and wait until all of them are ready."""
+        for name in names:
+            self.workers[name].start()
+        self._wait_ready(names)
+
+    def _wait_ready(self, names: Sequence[str]) -> None:
         for name in names:
             self.workers[name].wait_ready(self.producer)
 
@@ -53,9 +65,12 @@ class ScriptedCluster:
 
     # --- jobs ---
 
-    def generate(self, job_id: str, question: str = "안녕", *, tenant: str = "t", **options: Any) -> str:
+    def generate(
+        self, job_id: str, question: str = "안녕", *, tenant: str = "t", max_tokens: int = 512, **options: Any
+    ) -> str:
         """Ask for a streamed reply."""
-        request = {"tenant": tenant, "messages": [QUESTION | {"content": question}], "stream": True}
+        messages = [{"role": "user", "content": question}]
+        request = {"tenant": tenant, "messages": messages, "stream": True, "sampling": {"max_tokens": max_tokens}}
         return self.producer.submit("llm.generate", request, job_id=job_id, **options).job_id
 
     def embed(self, job_id: str, *, tenant: str = "t", **options: Any) -> str:
@@ -64,8 +79,12 @@ class ScriptedCluster:
 
     def turn(self, job_id: str, *, tenant: str = "t", **options: Any) -> str:
         """A whole turn."""
-        request = {"tenant": tenant, "pack": "artist", "session": job_id, "text": "안녕"}
-        return self.producer.submit("turns.start", request, job_id=job_id, **options).job_id
+        return self.producer.submit("turns.start", self.turn_request(job_id, tenant), job_id=job_id, **options).job_id
+
+    @staticmethod
+    def turn_request(session: str, tenant: str = "t") -> dict[str, Any]:
+        """What a turn asks for."""
+        return {"tenant": tenant, "pack": "artist", "session": session, "text": "안녕"}
 
     # --- what became of them ---
 
@@ -79,6 +98,12 @@ class ScriptedCluster:
         """The whole stream."""
         return list(self.producer.follow(job_id, timeout_s=timeout_s))
 
+    def owner(self, job_id: str) -> str:
+        """The worker that runs, or ran, the last attempt."""
+        owner = str(self.producer.jobs.client.hget(self.producer.jobs.keys.job(job_id), "owner"))
+        pid = int(owner.split(":")[1])
+        return next(name for name, worker in self.workers.items() if worker.process and worker.process.pid == pid)
+
     def until_event(self, job_id: str, kind: str, timeout_s: float = 60.0) -> Event:
         """The first event of that type."""
         for event in self.producer.follow(job_id, timeout_s=timeout_s):
@@ -88,9 +113,23 @@ class ScriptedCluster:
 
     def wait_ended(self, *job_ids: str, timeout_s: float = 60.0) -> None:
         """Until all of them have ended, in whatever way."""
+        deadline = time.monotonic() + timeout_s
         for job_id in job_ids:
-            for _ in self.producer.follow(job_id, timeout_s=timeout_s):
-                pass
+            left = max(0.0, deadline - time.monotonic())
+            until(lambda job_id=job_id: self._ended(job_id), f"{job_id} has ended", timeout_s=left, every_s=0.05)
+
+    def _ended(self, job_id: str) -> bool:
+        return self._field("state", [job_id])[0] in TERMINAL
+
+    def started_ms(self, *job_ids: str) -> list[int]:
+        """When the last attempt at each began, Redis time."""
+        return [int(at) for at in self._field("started", job_ids)]
+
+    def _field(self, name: str, job_ids: Sequence[str]) -> list[str]:
+        pipe = self.producer.jobs.client.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.hget(self.producer.jobs.keys.job(job_id), name)
+        return list(pipe.execute())
 
     def effects(self, job_id: str) -> dict[str, list[str]]:
         """Type to what was told of that type, for a look at what was doubled."""
@@ -113,8 +152,3 @@ class ScriptedCluster:
         for line in self.workers[name].log().splitlines():
             if re.search(pattern, line) and (stamp := re.match(r"[\d-]+ [\d:]+,\d+", line)):
                 yield datetime.strptime(stamp[0], "%Y-%m-%d %H:%M:%S,%f").astimezone().timestamp()
-
-
-def took(began: float) -> float:
-    """Milliseconds since `began`, Unix time."""
-    return (time.time() - began) * 1000

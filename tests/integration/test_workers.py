@@ -1,0 +1,316 @@
+"""Real worker processes whose engines only keep time: what happens to work when they drain, die, are told to stop or are flooded.
+
+Leases, redelivery and the reconciler run at their default settings in the crew. `-s` shows the figures.
+"""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from shared.contracts.events import Event, Failed, Started
+from shared.errors import AttemptsExhausted, CallerGone, DeadlineExceeded, JobCancelled, QueueFull
+from shared.jobs import Jobs
+from shared.producer import error_of
+from tests.support.figures import figure
+from tests.support.scripted import ScriptedCluster
+from tests.support.waiting import until
+
+CREW = ("conductor-1", "conductor-2", "llm-1", "llm-2", "tts-1", "tts-2", "rag-1", "rag-2")
+RECOVERY_S = 10.0
+"""Within which work of a killed worker goes on."""
+STOP_MS = 200.0
+"""Within which a cancelled engine stops."""
+DRAIN_S = 2.0
+"""That a draining worker has to finish; enough for short replies."""
+LONG_TEXT = "가" * 80
+
+
+@pytest.fixture(scope="module")
+def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedCluster]:
+    """Two workers of each role; a reply takes 6 s unless `max_tokens` ends it earlier, a long sentence 4 s."""
+    cluster = ScriptedCluster(
+        tmp_path_factory.mktemp("crew"),
+        *CREW,
+        scripted_token_ms=60,
+        scripted_sentence_ms=1000,
+        scripted_reply="가나다라 " * 40,
+        presence_ttl_s=2,
+        drain_s=DRAIN_S,
+    )
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedCluster]:
+    """A conductor with short leases; each test adds the workers that it sacrifices."""
+    folder = tmp_path_factory.mktemp("small")
+    cluster = ScriptedCluster(folder, "conductor-1", lease_s=1, redeliver_after_s=1, scripted_token_ms=30)
+    yield cluster
+    cluster.close()
+
+
+def starts(cluster: ScriptedCluster, job_id: str, stage: str | None = None) -> list[Started]:
+    """The attempts at a job, or at one stage of it."""
+    events = cluster.events(job_id)
+    return [event for event in events if isinstance(event, Started) and stage in (None, event.stage)]
+
+
+def terminal(events: list[Event]) -> list[str]:
+    return [event.type for event in events if event.type in ("done", "failed", "cancelled")]
+
+
+def assert_ran_once(cluster: ScriptedCluster, *job_ids: str) -> None:
+    """Each ended well, once, at the first attempt of every stage, and told nothing twice."""
+    for job_id in job_ids:
+        events = cluster.events(job_id)
+        assert terminal(events) == ["done"], job_id
+        assert [event.seq for event in events] == list(range(1, len(events) + 1))
+        assert all(event.attempt == 1 for event in events if isinstance(event, Started)), job_id
+        for kind, told in cluster.effects(job_id).items():
+            assert kind in ("started", "text.delta") or len(told) == len(set(told)), (job_id, kind)
+        stages = [stage.id for stage in cluster.view(job_id).stages]
+        assert len(starts(cluster, job_id)) == 1 + len(stages)
+
+
+# --- ends that were decided ---
+
+
+def test_a_queued_job_that_is_cancelled_never_starts(crew: ScriptedCluster) -> None:
+    request = {"tenant": "t", "audio": {"key": "t/audio/x.wav"}}
+    job = crew.producer.submit("stt.transcribe", request)  # nobody serves this queue
+    assert crew.producer.cancel(job.job_id)
+    assert [event.type for event in crew.events(job.job_id)] == ["accepted", "cancelled"]
+    with pytest.raises(JobCancelled):
+        crew.producer.result(job.job_id)
+
+
+@pytest.mark.parametrize("what", ["generation", "synthesis"])
+def test_what_runs_stops_at_once_when_it_is_cancelled(crew: ScriptedCluster, what: str) -> None:
+    latencies = [cancel_latency(crew, what, f"cancel-{what}-{number}") for number in range(5)]
+    figure(f"cancel of a running {what}: {sorted(round(value) for value in latencies)} ms until the engine stopped")
+    assert statistics.median(latencies) < STOP_MS
+    for name in CREW:
+        until(lambda name=name: crew.running(name) == 0, f"{name} is idle", timeout_s=10)
+
+
+def cancel_latency(crew: ScriptedCluster, what: str, job_id: str) -> float:
+    """Milliseconds from the call to the worker's line that the attempt has stopped."""
+    if what == "generation":
+        crew.generate(job_id)
+        crew.until_event(job_id, "text.delta")
+    else:
+        crew.producer.submit("tts.synthesize", {"tenant": "t", "voice": "v", "text": LONG_TEXT}, job_id=job_id)
+        crew.until_event(job_id, "started")
+    owner = crew.owner(job_id)
+    began = time.time()
+    assert crew.producer.cancel(job_id)
+    stopped = crew.logged(owner, f"stopped job={job_id} ")
+    assert terminal(crew.events(job_id)) == ["cancelled"]
+    return (stopped - began) * 1000
+
+
+def test_a_job_past_its_deadline_stops_and_says_so(crew: ScriptedCluster) -> None:
+    crew.generate("late", deadline_s=1.0)
+    last = crew.events("late")[-1]
+    assert isinstance(last, Failed) and isinstance(error_of(last.fault), DeadlineExceeded)
+    until(lambda: crew.running(crew.owner("late")) == 0, "the slot is free", timeout_s=10)
+
+
+def test_a_job_whose_caller_is_gone_stops_and_says_so(crew: ScriptedCluster) -> None:
+    crew.generate("abandoned", presence=True)
+    crew.generate("attended", presence=True, max_tokens=60)
+    crew.producer.keep_alive("attended")
+    last = crew.events("abandoned")[-1]
+    assert isinstance(last, Failed) and isinstance(error_of(last.fault), CallerGone)
+    assert terminal(crew.events("attended")) == ["done"]
+
+
+# --- floods ---
+
+
+def frozen(crew: ScriptedCluster, *names: str) -> list[str]:
+    """Stop workers while jobs are handed in; each of them may already hold one message."""
+    for name in names:
+        crew.workers[name].signal(signal.SIGSTOP)
+    return list(names)
+
+
+def thaw(crew: ScriptedCluster, names: list[str]) -> None:
+    for name in names:
+        crew.workers[name].signal(signal.SIGCONT)
+
+
+def test_one_job_of_a_tenant_does_not_wait_behind_a_thousand_of_another(crew: ScriptedCluster) -> None:
+    names = frozen(crew, "rag-1", "rag-2")
+    many = [crew.embed(f"many-{number}", tenant="a") for number in range(1000)]
+    crew.embed("one", tenant="b")
+    thaw(crew, names)
+    crew.wait_ended(*many, "one")
+    *others, mine = crew.started_ms(*many, "one")
+    earlier = sum(at < mine for at in others)
+    figure(f"{earlier} of another tenant's 1,000 jobs were served before the one")
+    assert earlier <= 2 * len(names)
+
+
+def test_interactive_jobs_are_served_before_batch_jobs(crew: ScriptedCluster) -> None:
+    names = frozen(crew, "rag-1", "rag-2")
+    slow = [crew.embed(f"slow-{number}", tenant=f"s{number}", priority="batch") for number in range(20)]
+    fast = [crew.embed(f"fast-{number}", tenant=f"f{number}") for number in range(20)]
+    thaw(crew, names)
+    crew.wait_ended(*slow, *fast)
+    served = max(crew.started_ms(*fast))
+    assert sum(at < served for at in crew.started_ms(*slow)) <= 3 * len(names)
+
+
+def flood(crew: ScriptedCluster, count: int) -> None:
+    """Hand in jobs of as many tenants to a queue that nobody serves."""
+    for number in range(count):
+        crew.producer.submit("stt.transcribe", {"tenant": f"t{number}", "audio": {"key": f"t{number}/audio/x.wav"}})
+
+
+def test_a_full_queue_refuses_with_an_estimate_of_when_to_come_back(crew: ScriptedCluster) -> None:
+    jobs: Jobs = crew.producer.jobs
+    hints = []
+    for limit in (20, 40):
+        jobs.client.hset(jobs.keys.config, "queue_limit", limit)
+        with pytest.raises(QueueFull) as refused:
+            flood(crew, limit + 1)
+        hints.append(refused.value.retry_after_s)
+    jobs.client.hset(jobs.keys.config, "queue_limit", 10_000)
+    assert 0 < hints[0] < hints[1] <= 60
+
+
+def test_a_job_that_is_sent_and_delivered_many_times_runs_once(crew: ScriptedCluster) -> None:
+    crew.generate("again", max_tokens=5)
+    assert not crew.producer.submit(
+        "llm.generate", {"messages": [{"role": "user", "content": "x"}]}, job_id="again"
+    ).created
+    message = crew.producer.jobs.client.hget(crew.producer.jobs.keys.job("again"), "env")
+    for _ in range(10):
+        crew.producer.jobs.client.lpush("llm", message)
+    crew.wait_ended("again")
+    until(lambda: not crew.producer.jobs.client.llen("llm"), "all copies were taken")
+    assert_ran_once(crew, "again")
+
+
+# --- workers that leave ---
+
+
+def running_on(crew: ScriptedCluster, names: list[str], prefix: str) -> str:
+    """A generation that takes longer than a worker may drain, on one of these workers."""
+    for number in range(20):
+        job_id = crew.generate(f"{prefix}-{number}", tenant=f"t{number}", max_tokens=60)
+        crew.until_event(job_id, "started")
+        if crew.owner(job_id) in names:
+            return job_id
+        crew.producer.cancel(job_id)
+    raise AssertionError(f"{names} took none of 20 jobs")
+
+
+def test_a_rolling_restart_under_load_loses_and_repeats_nothing(crew: ScriptedCluster) -> None:
+    short: list[str] = []
+    long: list[str] = []
+    over = threading.Event()
+
+    def load() -> None:
+        while not over.wait(0.15):
+            number = len(short)
+            options = {"tenant": f"t{number % 3}"}
+            job_id = f"rolling-{number}"
+            short.append(
+                crew.embed(job_id, **options) if number % 2 else crew.generate(job_id, max_tokens=10, **options)
+            )
+
+    loader = threading.Thread(target=load)
+    loader.start()
+    for half in "12":
+        names = [name for name in CREW if name.endswith(half)]
+        long.append(running_on(crew, names, f"long-{half}"))
+        for name in names:
+            crew.workers[name].signal(signal.SIGTERM)
+        assert [crew.workers[name].wait(DRAIN_S + 5) for name in names] == [0] * len(names)
+        crew.restart(*names)
+    over.set()
+    loader.join()
+    crew.wait_ended(*short, *long)
+    figure(f"{len(short)} jobs during a rolling restart of {len(CREW)} workers, {len(long)} of them handed back")
+    assert len(short) > 20
+    assert_ran_once(crew, *short)
+    for job_id in long:
+        assert [event.attempt for event in starts(crew, job_id)] == [1, 1], "handed back; it was no attempt's fault"
+        assert terminal(crew.events(job_id)) == ["done"]
+
+
+# --- workers that die ---
+
+
+def swallowed(crew: ScriptedCluster, name: str, prefix: str) -> str:
+    """Freeze a worker and hand in jobs until one is popped into its dead connection: it starts nowhere."""
+    crew.workers[name].signal(signal.SIGSTOP)
+    for number in range(10):
+        job_id = f"{prefix}-{number}"
+        if name.startswith("conductor"):
+            request = crew.turn_request(job_id, f"t{number}") | {"speech": False, "sampling": {"max_tokens": 5}}
+            crew.producer.submit("turns.start", request, job_id=job_id)
+        else:
+            crew.embed(job_id, tenant=f"t{number}")
+        try:
+            until(lambda job_id=job_id: crew.view(job_id).attempts, f"{job_id} starts", timeout_s=1.0)
+        except AssertionError:
+            return job_id
+    raise AssertionError(f"{name} took none of 10 messages")
+
+
+def test_what_a_killed_worker_had_goes_on_elsewhere_within_ten_seconds(crew: ScriptedCluster) -> None:
+    jobs = {"llm": crew.generate("killed-llm", max_tokens=40), "tts": "killed-tts"}
+    crew.until_event("killed-llm", "text.delta")
+    crew.producer.submit("tts.synthesize", {"tenant": "t", "voice": "v", "text": LONG_TEXT}, job_id="killed-tts")
+    jobs |= {role: swallowed(crew, f"{role}-1", f"killed-{role}") for role in ("rag", "conductor")}
+    victims = {role: f"{role}-1" for role in jobs} | {role: crew.owner(f"killed-{role}") for role in ("llm", "tts")}
+    killed = crew.producer.jobs.now_ms()
+    for name in victims.values():
+        crew.workers[name].kill()
+    for role, job_id in jobs.items():
+        crew.wait_ended(job_id, timeout_s=60)
+        assert terminal(crew.events(job_id)) == ["done"]
+        stage = {"conductor": "turns.start"}.get(role)
+        recovery = starts(crew, job_id, stage)[-1].at - killed
+        figure(f"recovery of {job_id} after kill -9: {recovery} ms")
+        assert 0 < recovery < RECOVERY_S * 1000
+    crew.restart(*victims.values())
+
+
+def test_a_job_that_kills_its_process_is_dead_after_its_attempts_and_can_be_replayed(small: ScriptedCluster) -> None:
+    small.add("llm-1", "llm-2", "llm-3", scripted_crash_on="죽어라")
+    small.generate("poison", "죽어라")
+    for name in ("llm-1", "llm-2", "llm-3"):
+        assert small.workers[name].wait() == -signal.SIGKILL
+    small.add("llm-4")
+    with pytest.raises(AttemptsExhausted):
+        small.producer.result("poison", timeout_s=30)
+    assert len(starts(small, "poison")) == 3
+    (letter,) = [letter for letter in small.producer.dead() if letter.job_id == "poison"]
+    assert small.producer.replay(letter.entry) == "poison"
+    assert small.producer.result("poison", timeout_s=30)["text"]
+    assert small.workers["llm-4"].drain() == 0
+
+
+def test_a_worker_whose_engine_is_dead_ends_and_others_take_over(small: ScriptedCluster) -> None:
+    small.add("llm-5", scripted_dead_on="고장")
+    small.generate("bystander")
+    small.until_event("bystander", "text.delta")
+    small.generate("fatal", "고장")
+    assert small.workers["llm-5"].wait() == 70
+    assert all(worker.name != "llm-5@test" for worker in small.producer.workers())
+    small.add("llm-6")
+    for job_id in ("bystander", "fatal"):
+        assert small.producer.result(job_id, timeout_s=30)["text"]
+        assert starts(small, job_id)[-1].attempt == 2
+    assert small.workers["llm-6"].drain() == 0
