@@ -23,7 +23,7 @@ from .blobs import open_store
 from .connection import is_trouble, patiently
 from .contracts.base import Fault, Request, first_problem
 from .contracts.catalog import TaskSpec
-from .errors import AttemptTimeout, InvalidRequest, JobCancelled, MaeariError, UnknownTenant
+from .errors import AttemptTimeout, DeadlineExceeded, InvalidRequest, JobCancelled, MaeariError, UnknownTenant
 from .jobs import STAGE_SEPARATOR, Append, Claim, Jobs, Report, Stage
 from .protocols import BlobStore
 from .settings import settings
@@ -268,6 +268,8 @@ def _fail(attempt: Attempt, error: MaeariError) -> None:
         return
     elif attempt.verdict != "ok":
         return
+    elif isinstance(error, AttemptTimeout) and time.monotonic() < attempt.timeout_at:
+        error = DeadlineExceeded()  # the engine was given no more time than the job has
     elif isinstance(error, JobCancelled):
         log.warning("job=%s stopped without a reason", attempt.claim.id)
     fault = Fault(
