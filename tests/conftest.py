@@ -11,6 +11,7 @@ import pytest
 for name in [name for name in os.environ if name.startswith("MAEARI_")]:
     del os.environ[name]
 os.environ["MAEARI_LOG_LEVEL"] = "INFO"
+os.environ["OMP_NUM_THREADS"] = "1"  # two spinning threads on two busy cores are slower than one
 
 from tests.support.servers import RedisServer  # noqa: E402
 
