@@ -1,10 +1,8 @@
-"""The shipped speech model through faster-whisper, on speech that it has never heard."""
+"""The shipped speech model through the workers' transcriber, on speech that it has never heard."""
 
 from __future__ import annotations
 
-from faster_whisper import WhisperModel
-
-from shared.settings import settings
+from workers.engines.transcriber import WhisperTranscriber
 from workers.training.speech_data import Utterance, speak
 from workers.training.speech_examination import Score, transcribe
 
@@ -16,9 +14,9 @@ SAID = (
 
 
 def test_the_shipped_model_understands_speech() -> None:
-    folder = str(settings().models_path / "speech")
-    model = WhisperModel(folder, device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True)
+    transcriber = WhisperTranscriber()
     score = Score()
     for utterance in SAID:
-        score.add(utterance.text, transcribe(model, speak(utterance)))
+        score.add(utterance.text, transcribe(transcriber, speak(utterance)))
+    transcriber.close()
     assert score.figures()["cer"] <= 0.12, score.confusions

@@ -13,6 +13,7 @@ from faster_whisper.tokenizer import Tokenizer as SpokenTokenizer
 from tokenizers import Tokenizer
 
 from shared.errors import ConfigurationInvalid, EngineFailed
+from workers.engines.transcriber import DecodeOptions, WhisperTranscriber
 from workers.training import speech_data
 from workers.training.recipe import read_recipe, recipe_path
 from workers.training.speech import SpeechRecipe, SpeechRun
@@ -29,7 +30,7 @@ from workers.training.speech_data import (
     speak,
 )
 from workers.training.speech_examination import Score, edits, plain, transcribe
-from workers.training.speech_export import export
+from workers.training.speech_export import DECODING, export
 from workers.training.speech_model import MELS, POSITIONS, SpeechModel, log_mel, pad_features, whisper_config
 from workers.training.speech_tokens import (
     END,
@@ -231,6 +232,17 @@ def test_batches_are_decided_by_their_step(tmp_path: Path) -> None:
     assert first.letter_counts.sum() == len(first.letters)
 
 
+def test_shown_words_are_exchanged_for_others_of_the_batch(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    run = SpeechRun(recipe(4, doubted=0.5), SENTENCES, tmp_path)
+    tokens = run.batches.draw(3).tokens
+    torch.manual_seed(0)
+    shown = run.doubted(tokens)
+    changed = shown != tokens
+    assert 0 < changed.sum() < tokens.numel() / 2
+    assert (tokens[changed] < token_id(tokenizer, END)).all()
+    assert set(shown[changed].tolist()) <= set(tokens.flatten().tolist())
+
+
 def test_loss_falls(tmp_path: Path) -> None:
     run = SpeechRun(recipe(60, clean=0.9, learning_rate=4e-3), SENTENCES, tmp_path)
     first, _ = run.one_step()
@@ -243,23 +255,31 @@ def test_loss_falls(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def exported(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> WhisperModel:
+def exported(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("speech") / "model"
     export(small_model(tokenizer).spread_timestamps(), tokenizer, out)
-    return WhisperModel(str(out), device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True)
+    return out
 
 
-def test_faster_whisper_reads_the_export_as_a_multilingual_whisper(exported: WhisperModel) -> None:
-    assert exported.model.is_multilingual
-    assert exported.feature_extractor.chunk_length == 30
-    language, _, _ = exported.detect_language(np.zeros(RATE, dtype=np.float32))
+def test_faster_whisper_reads_the_export_as_a_multilingual_whisper(exported: Path) -> None:
+    model = WhisperModel(str(exported), device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True)
+    assert model.model.is_multilingual
+    assert model.feature_extractor.chunk_length == 30
+    language, _, _ = model.detect_language(np.zeros(RATE, dtype=np.float32))
     assert language in ("en", "ko", "ja")
 
 
-def test_silence_and_noise_say_nothing(exported: WhisperModel) -> None:
+def test_the_export_says_how_it_is_decoded(exported: Path) -> None:
+    assert DecodeOptions.beside(exported) == DECODING
+
+
+def test_silence_and_noise_say_nothing_and_speech_something(exported: Path) -> None:
+    transcriber = WhisperTranscriber(str(exported))
     hiss = np.random.default_rng(0).standard_normal(2 * RATE).astype(np.float32) * 0.01
-    assert transcribe(exported, np.zeros(2 * RATE, dtype=np.float32)) == ""
-    assert transcribe(exported, hiss) == ""
+    assert transcribe(transcriber, np.zeros(2 * RATE, dtype=np.float32)) == ""
+    assert transcribe(transcriber, hiss) == ""
+    assert transcribe(transcriber, speak(Utterance(SENTENCES[0]))) != ""
+    transcriber.close()
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,8 @@ class SpeechRecipe(Part):
     """Share of the steps, at the start, with single sentences and no background."""
     letters_weight: Annotated[float, Field(ge=0)] = 0.5
     """Weight of the CTC loss over letters at the start; it fades along with the steps."""
+    doubted: Share = 0.1
+    """Share of the words so far that are shown wrong, so that what is heard outweighs what is likely."""
     padding: Positive = 32
     """Positions that stand for a window's padding in training."""
     checkpoint_every: Positive = 250
@@ -209,11 +211,18 @@ class SpeechRun:
         return text.item(), letters.item()
 
     def _losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        logits, letters = self.model(batch.features, batch.tokens)
+        logits, letters = self.model(batch.features, self.doubted(batch.tokens))
         text = functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED)
         positions = torch.full((len(letters),), letters.shape[1])
         likelihood = functional.log_softmax(letters, -1).transpose(0, 1)
         return text, functional.ctc_loss(likelihood, batch.letters, positions, batch.letter_counts, zero_infinity=True)
+
+    def doubted(self, tokens: torch.Tensor) -> torch.Tensor:
+        """`tokens` with some of the text exchanged for text from elsewhere in the batch."""
+        other = tokens.flatten()[torch.randperm(tokens.numel())].view_as(tokens)
+        end = token_id(self.tokenizer, END)
+        wrong = (torch.rand(tokens.shape) < self.recipe.doubted) & (tokens < end) & (other < end)
+        return torch.where(wrong, other, tokens)
 
     def _rate(self) -> float:
         rising = min(1.0, (self.step + 1) / self.recipe.warmup)

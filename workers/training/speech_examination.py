@@ -1,9 +1,11 @@
-"""How well an exported speech model understands, measured through faster-whisper as the product runs it."""
+"""How well an exported speech model understands, measured through the transcriber that the workers run."""
 
 from __future__ import annotations
 
+import io
 import random
 import re
+import threading
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,37 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faster_whisper import BatchedInferencePipeline, WhisperModel
-from faster_whisper.vad import VadOptions, get_speech_timestamps
+import soundfile
+
+from shared.contracts.base import BlobRef
+from shared.contracts.speech import TranscribeRequest
+from shared.errors import NoSpeech
+from workers.engines.transcriber import WhisperTranscriber
 
 from .speech_data import RATE, Manner, Utterance, Wave, add_noise, join, speak
 
-DECODING: dict[str, Any] = {
-    "language": "ko",
-    "beam_size": 1,
-    "temperature": 0.0,
-    "condition_on_previous_text": False,
-    "without_timestamps": True,
-}
-"""What the models of this recipe are trained for, as faster-whisper's options."""
-
-CUTTING = VadOptions(min_silence_duration_ms=300, speech_pad_ms=200, max_speech_duration_s=12)
-"""How speech is cut into windows: about a sentence each, as in training."""
-
+_REQUEST = TranscribeRequest(audio=BlobRef(key="examination/speech/wave"), language="ko")
 _MARKS = re.compile(r"[^\w]+")
 
 
-def transcribe(model: WhisperModel, wave: Wave) -> str:
+def transcribe(transcriber: WhisperTranscriber, wave: Wave) -> str:
     """What is said in a 16 kHz waveform; empty without speech."""
-    clips = [
-        {"start": clip["start"] / RATE, "end": clip["end"] / RATE} for clip in get_speech_timestamps(wave, CUTTING)
-    ]
-    if not clips:
+    file = io.BytesIO()
+    soundfile.write(file, wave, RATE, format="WAV", subtype="PCM_16")
+    try:
+        return transcriber.transcribe(file.getvalue(), _REQUEST, stop=threading.Event()).text
+    except NoSpeech:
         return ""
-    segments, _ = BatchedInferencePipeline(model).transcribe(
-        wave, clip_timestamps=clips, vad_filter=False, batch_size=8, **DECODING
-    )
-    return " ".join(segment.text.strip() for segment in segments)
 
 
 def plain(text: str) -> str:
@@ -113,14 +105,15 @@ class Cases:
 
 def examine(folder: Path, cases: Cases, count: int, seed: int) -> dict[str, Any]:
     """Error rates of the model in `folder` over `count` utterances each."""
-    model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True)
+    transcriber = WhisperTranscriber(str(folder))
     rng, sounds = random.Random(f"examination {seed}"), np.random.default_rng(seed)
     figures = {}
     for name, pairs in _suites(cases, count, rng, sounds):
         score = Score()
         for said, wave in pairs:
-            score.add(said, transcribe(model, wave))
+            score.add(said, transcribe(transcriber, wave))
         figures[name] = score.figures()
+    transcriber.close()
     return figures
 
 

@@ -11,10 +11,25 @@ from ctranslate2.converters import TransformersConverter
 from tokenizers import Tokenizer
 from transformers import GenerationConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
+from workers.engines.transcriber import DECODE_FILE, DecodeOptions
+
 from .speech_tokens import END, LANGUAGES, NO_TIMESTAMPS, START
 
 COPIED = ("tokenizer.json", "preprocessor_config.json")
 """Files that faster-whisper reads beside the converted weights."""
+
+
+DECODING = DecodeOptions(
+    languages=("ko",),
+    window_s=8,
+    join=False,
+    min_silence_ms=300,
+    speech_pad_ms=200,
+    beam_size=5,
+    max_new_tokens=60,
+    hints=False,
+)
+"""What the models of this recipe are trained for: about a sentence in a window, no prompt before it."""
 
 
 def export(whisper: WhisperForConditionalGeneration, tokenizer: Tokenizer, out: Path) -> None:
@@ -24,6 +39,7 @@ def export(whisper: WhisperForConditionalGeneration, tokenizer: Tokenizer, out: 
         save(whisper, tokenizer, folder)
         converter = TransformersConverter(str(folder), copy_files=list(COPIED))
         converter.convert(str(out), quantization="int8", force=True)
+    (out / DECODE_FILE).write_text(DECODING.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def save(whisper: WhisperForConditionalGeneration, tokenizer: Tokenizer, folder: Path) -> None:
