@@ -104,10 +104,16 @@ def _python() -> Finding:
     )
 
 
+def _importable(module: str) -> bool:
+    if module in sys.modules:  # a loaded module may have hidden its spec, as kombu does
+        return True
+    return importlib.util.find_spec(module) is not None
+
+
 def _modules(role: str) -> Finding:
     missing, found = [], []
     for module, distribution in MODULES[role]:
-        version = _version(distribution) if importlib.util.find_spec(module) else None
+        version = _version(distribution) if _importable(module) else None
         if version is None:
             missing.append(distribution)
         else:
