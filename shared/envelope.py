@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,12 @@ from .errors import InvalidRequest, UnknownTask
 
 _HIDDEN = "(…)"
 """Stands in events and logs for the arguments, which are user text."""
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}(/[a-z0-9/]{1,40})?")
+"""A job's id, or one of its stages'."""
+
+DEPTH = 64
+"""Brackets within brackets; far beyond any request, far below what a JSON reader can take."""
 
 
 def build(task: str, job_id: str, request: dict[str, Any], *, priority: int = 0) -> str:
@@ -71,6 +79,8 @@ def check(raw: bytes | str, queue: str | None = None) -> Checked:
     message = _json(raw, "message")
     headers, properties = _object(message, "headers"), _object(message, "properties")
     task, job_id = _string(headers, "task"), _string(headers, "id")
+    if not _ID.fullmatch(job_id):
+        raise InvalidRequest("is not the id of a job.", field="headers.id")
     if task not in CATALOG:
         raise UnknownTask(task[:100], field="headers.task")
     if queue is not None and CATALOG[task].queue != queue:
@@ -86,11 +96,12 @@ def check(raw: bytes | str, queue: str | None = None) -> Checked:
 
 def job_id(raw: bytes | str) -> str:
     """The id of the job that a message carries, as far as one can tell; '' where it cannot be read."""
+    text = raw if isinstance(raw, str) else raw.decode("utf-8", "replace")
     try:
-        found = json.loads(raw)["headers"]["id"]
+        found = json.loads(text, strict=False)["headers"]["id"]
     except Exception:  # noqa: BLE001 - the message may be broken in a way that nobody has thought of
         return ""
-    return found if isinstance(found, str) else ""
+    return found if isinstance(found, str) and _ID.fullmatch(found) else ""
 
 
 def _normal(message: dict[str, Any], task: str, job_id: str, priority: int) -> dict[str, Any]:
@@ -117,10 +128,7 @@ def _normal(message: dict[str, Any], task: str, job_id: str, priority: int) -> d
 
 
 def _json(raw: bytes | str, what: str) -> dict[str, Any]:
-    try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"is not JSON: {str(error)[:120]}", field=what) from None
+    value = _loads(raw, what)
     if not isinstance(value, dict):
         raise InvalidRequest("must be a JSON object.", field=what)
     return value
@@ -144,14 +152,39 @@ def _body(message: dict[str, Any], properties: dict[str, Any]) -> Any:
     body, encoding = message.get("body"), properties.get("body_encoding")
     if not isinstance(body, str):
         raise InvalidRequest("must be a string.", field="body")
+    if encoding in (None, "", "utf-8"):
+        return _loads(body, "body")
+    if encoding != "base64":
+        raise InvalidRequest("must be base64 or utf-8.", field="properties.body_encoding")
     try:
-        if encoding == "base64":
-            return json.loads(base64.b64decode(body, validate=True))
-        if encoding in (None, "", "utf-8"):
-            return json.loads(body)
-    except (ValueError, binascii.Error, RecursionError) as error:
-        raise InvalidRequest(f"is not JSON: {str(error)[:120]}", field="body") from None
-    raise InvalidRequest("must be base64 or utf-8.", field="properties.body_encoding")
+        return _loads(base64.b64decode(body, validate=True), "body")
+    except binascii.Error as error:
+        raise InvalidRequest(f"is not base64: {error}", field="body") from None
+
+
+def _loads(raw: bytes | str, what: str) -> Any:
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"is not JSON: {str(error)[:120]}", field=what) from None
+    if _depth(value) > DEPTH:
+        raise InvalidRequest(f"has more than {DEPTH} levels.", field=what)
+    return value
+
+
+def _depth(value: Any) -> int:
+    """Levels of a JSON value, found without recursion; gives up one level beyond `DEPTH`."""
+    depth, level = 0, [value]
+    while level and depth <= DEPTH:
+        level = [part for whole in level for part in _parts(whole)]
+        depth += 1
+    return depth
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _request(body: Any) -> Any:

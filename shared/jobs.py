@@ -25,6 +25,9 @@ from .settings import Settings
 Verdict = Literal["ok", "lost", "ended", "deadline", "gone"]
 """What a running attempt learns when it reports: go on, or why it must stop."""
 
+RAW_LIMIT = 1_000_000
+"""Characters that are kept of a message that cannot be read; the dead letters hold thousands of them."""
+
 STAGE_SEPARATOR = "/"
 """Between a job's id and a stage's name; no producer's id holds it."""
 
@@ -258,7 +261,7 @@ class Jobs:
     def bury(self, queue: str, raw: bytes | str, fault: Fault, job_id: str = "") -> str:
         """Keep a message that cannot be run as a dead letter; fail its job if that was recorded with this message."""
         text = raw if isinstance(raw, str) else raw.decode("utf-8", "backslashreplace")
-        return str(self.run("bury", queue, fault.message, text, job_id, fault.model_dump_json(), raw))
+        return str(self.run("bury", queue, fault.message, text[:RAW_LIMIT], job_id, fault.model_dump_json(), raw))
 
     def dead(self, limit: int = 100) -> list[DeadLetter]:
         """The newest dead letters."""

@@ -84,8 +84,11 @@ def _guard(raw: bytes, queue: str) -> dict[str, Any] | None:
     except MaeariError as error:
         log.warning("dead letter from queue %s: %s field=%s", queue, error.code, error.field)
         fault = Fault(code="invalid_message", message=f"{error.field}: {error.message}", stage=queue, field=error.field)
-        connection.patiently(lambda: connection.jobs().bury(queue, raw, fault, envelope.job_id(raw)))
-        return None
+    except Exception as error:
+        log.exception("dead letter from queue %s: the guard stumbled", queue)
+        fault = Fault(code="invalid_message", message=f"The guard stumbled ({type(error).__name__}).", stage=queue)
+    connection.patiently(lambda: connection.jobs().bury(queue, raw, fault, envelope.job_id(raw)))
+    return None
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]

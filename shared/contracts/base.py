@@ -84,14 +84,22 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
+def _carried(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+Quoted = Annotated[str, AfterValidator(_carried)]
+"""Text that may quote what is refused, lone surrogates included, and must travel nevertheless."""
+
+
 class Fault(Wire):
     """How a failure travels: for programs (`code`, `retryable`) and for people (`message`)."""
 
     code: str
-    message: str
+    message: Quoted
     stage: str
     """Task that failed, e.g. `stt.transcribe`."""
-    field: str | None = None
+    field: Quoted | None = None
     """Offending input, e.g. `sampling.top_p`."""
     retryable: bool = False
 

@@ -32,7 +32,7 @@ end
 if tonumber(r[5]) >= tonumber(r[6]) then
   bury_job(root, r[8] .. ': its workers died on every attempt')
   if root ~= id then close_record(id, 'failed') end
-  fail_job(root, fault_json('attempts_exhausted', 'The job failed on every attempt and lies in the dead letters.', r[8]))
+  fail_job(root, fault_json('attempts_exhausted', EXHAUSTED, r[8]))
   return {'dropped', 'dead'}
 end
 
@@ -46,7 +46,7 @@ redis.call('EXPIRE', pace, 3600)
 local fence = redis.call('HINCRBY', job, 'fence', 1)
 local attempt = redis.call('HINCRBY', job, 'attempts', 1)
 local lease = NOW + config('lease_ms')
-redis.call('HSET', job, 'state', 'running', 'owner', owner, 'lease', lease, 'started', NOW, 'reports', 0)
+redis.call('HSET', job, 'state', 'running', 'owner', owner, 'lease', lease, 'started', NOW, 'reports', 0, 'lost', 0)
 redis.call('ZADD', P .. 'open', lease, id)
 emit(root, 'started', cjson.encode({stage = r[8], attempt = attempt}))
 return granted(fence, attempt)

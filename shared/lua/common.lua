@@ -7,6 +7,7 @@
 --   parked   1 while it waits behind its tenant
 --   fence    of the last claim; starts at the time of creation, so that no claim of an earlier life of this id is valid
 --   reports  number of the last report of this fence; the same report once more changes nothing
+--   lost     deliveries in a row that nobody began
 --   attempts lease(ms) owner pushed created started finished (ms)
 --   seq      last event (roots);  pending  open stages (roots);  last  id of the stage that ends the job (roots)
 --   result   JSON (stages);  fault  JSON
@@ -38,6 +39,15 @@ local function key_of(id) return P .. 'job:' .. id end
 local function list_of(queue, priority)
   if priority == '0' then return queue end
   return queue .. ':' .. priority
+end
+
+-- The id of the job that a message carries, or nil.
+local function id_of(raw)
+  local ok, message = pcall(cjson.decode, raw)
+  if ok and type(message) == 'table' and type(message.headers) == 'table' and type(message.headers.id) == 'string' then
+    return message.headers.id
+  end
+  return nil
 end
 
 -- Events ------------------------------------------------------------------------------------------------------------
@@ -161,6 +171,8 @@ local function fail_job(root, fault)
     end_job(root, 'failed', 'failed', data, failure_meta(root, 'FAILURE', fault))
   end
 end
+
+local EXHAUSTED = 'The job failed on every attempt and lies in the dead letters.'
 
 local function fault_json(code, message, stage)
   return cjson.encode({code = code, message = message, stage = stage, retryable = false})

@@ -3,11 +3,13 @@
 -- ARGV  1 prefix  2 id  3 task  4 queue  5 priority (0 interactive | 9 batch)  6 tenant
 --       7 deadline in ms from now (0: the cluster's default)  8 presence (1: the job ends when presence:<id> expires)
 --       9 max_attempts  10 message (JSON)
--- Gives {'ok'} | {'dup', state} | {'full', ms until there may be room}
+-- Gives {'ok'} | {'dup', state} | {'full', ms until there may be room} | {'mismatch'}: the message is not JSON with this id
 local id, task, queue, priority, tenant = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
 local known = redis.call('HGET', key_of(id), 'state')
 if known then return {'dup', known} end
+
+if id_of(ARGV[10]) ~= id then return {'mismatch'} end
 
 local shares = P .. 'shares:' .. queue
 local parked = tonumber(redis.call('HGET', shares, 'parked') or 0)

@@ -4,6 +4,7 @@
 -- ARGV  1 prefix  2 records to look at
 -- Gives {delivered again, taken over, ended}
 local again, taken, ended = 0, 0, 0
+local LOST_LIMIT = 10      -- deliveries in a row that nobody began: the message ends whoever reads it
 
 -- When the message that is served next was pushed. Lists are in order of pushing, so what was pushed before and is still
 -- queued has left the list without being claimed.
@@ -14,14 +15,18 @@ local function head_pushed(queue, priority)
     heads[list] = NOW
     local raw = redis.call('LINDEX', list, -1)
     if raw then
-      heads[list] = 0
-      local ok, message = pcall(cjson.decode, raw)
-      if ok and type(message) == 'table' and type(message.headers) == 'table' and type(message.headers.id) == 'string' then
-        heads[list] = tonumber(redis.call('HGET', key_of(message.headers.id), 'pushed') or 0)
-      end
+      local id = id_of(raw)
+      heads[list] = id and tonumber(redis.call('HGET', key_of(id), 'pushed') or 0) or 0
     end
   end
   return heads[list]
+end
+
+local function give_up(id, root, task, reason)
+  bury_job(root, task .. ': ' .. reason)
+  if root ~= id then close_record(id, 'failed') end
+  fail_job(root, fault_json('attempts_exhausted', EXHAUSTED, task))
+  ended = ended + 1
 end
 
 local function look(id)
@@ -49,6 +54,13 @@ local function look(id)
     redis.call('ZADD', P .. 'open', r[3], id)
   else
     if tonumber(r[7]) < head_pushed(r[5], r[6]) then
+      if id_of(r[9]) ~= id then
+        give_up(id, root, r[4], 'its message does not carry its id')
+        return
+      elseif redis.call('HINCRBY', job, 'lost', 1) > LOST_LIMIT then
+        give_up(id, root, r[4], 'its message was delivered ' .. LOST_LIMIT .. ' times and never begun')
+        return
+      end
       redis.call('RPUSH', list_of(r[5], r[6]), r[9])
       again = again + 1
     end

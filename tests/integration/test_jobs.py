@@ -416,3 +416,16 @@ def test_a_damaged_record_is_buried_and_the_others_are_looked_at(jobs: Jobs) -> 
     assert jobs.reconcile() == (1, 0, 0)
     assert pop(jobs) == "j1"
     assert [letter.job_id for letter in jobs.dead()] == ["j0"]
+
+
+def test_a_message_that_nobody_ever_begins_is_not_delivered_for_ever(jobs: Jobs) -> None:
+    enqueue(jobs)
+    for _ in range(10):
+        assert pop(jobs) == "j1"
+        overdue(jobs, "j1")
+        assert jobs.reconcile() == (1, 0, 0)
+    pop(jobs)
+    overdue(jobs, "j1")
+    assert jobs.reconcile() == (0, 0, 1)
+    assert (state(jobs), kinds(jobs)[-1]) == ("failed", "failed")
+    assert [letter.job_id for letter in jobs.dead()] == ["j1"]

@@ -18,7 +18,7 @@ from shared.errors import AttemptsExhausted, CallerGone, DeadlineExceeded, JobCa
 from shared.jobs import Jobs
 from shared.producer import error_of
 from tests.support.figures import figure
-from tests.support.scripted import ScriptedCluster
+from tests.support.scripted import IN_MEMORY, ScriptedCluster
 from tests.support.waiting import until
 
 CREW = ("conductor-1", "conductor-2", "llm-1", "llm-2", "tts-1", "tts-2", "rag-1", "rag-2")
@@ -37,6 +37,7 @@ def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedCluster]:
     cluster = ScriptedCluster(
         tmp_path_factory.mktemp("crew"),
         *CREW,
+        redis=IN_MEMORY,
         scripted_token_ms=60,
         scripted_sentence_ms=1000,
         scripted_reply="가나다라 " * 40,
@@ -51,7 +52,8 @@ def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedCluster]:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedCluster]:
     """A conductor with short leases; each test adds the workers that it sacrifices."""
     folder = tmp_path_factory.mktemp("small")
-    cluster = ScriptedCluster(folder, "conductor-1", lease_s=1, redeliver_after_s=1, scripted_token_ms=30)
+    timing = {"lease_s": 1, "redeliver_after_s": 1, "scripted_token_ms": 30}
+    cluster = ScriptedCluster(folder, "conductor-1", redis=IN_MEMORY, **timing)
     yield cluster
     cluster.close()
 

@@ -22,13 +22,19 @@ def _environment(settings: dict[str, str | float]) -> dict[str, str]:
     return {f"MAEARI_{name.upper()}": str(value) for name, value in settings.items()}
 
 
+IN_MEMORY = ("--appendonly", "no")
+"""For tests that do not restart Redis: they would wait for the disk at every step."""
+
+
 class ScriptedCluster:
     """Workers by name (`llm-1`: the first of role llm) at one Redis, or at a proxy before it."""
 
-    def __init__(self, folder: Path, *names: str, url: str | None = None, **settings: str | float) -> None:
-        """`url`: where the workers find Redis, if not at the server itself; `settings`: as in `shared.settings`."""
+    def __init__(
+        self, folder: Path, *names: str, redis: Sequence[str] = (), url: str | None = None, **settings: str | float
+    ) -> None:
+        """`redis`: options of the server; `url`: where the workers find it, if not there; `settings`: as in `shared.settings`."""
         self.folder = folder
-        self.server = RedisServer(folder / "redis")
+        self.server = RedisServer(folder / "redis", *redis)
         self.producer = Producer(self.server.url)
         self._environment = {
             "MAEARI_REDIS_URL": url or self.server.url,
