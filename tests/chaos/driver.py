@@ -18,10 +18,10 @@ from typing import Any
 
 import redis
 
+from shared.contracts.catalog import QUEUES
 from shared.contracts.events import AudioReady, Done, Event, Started, TextDelta
 from shared.errors import BrokerUnavailable
 from shared.keys import BATCH, PERMANENT, queue_list
-from shared.contracts.catalog import QUEUES
 from shared.producer import Producer
 from tests.support.servers import RedisServer
 from tests.support.waiting import until
@@ -116,14 +116,21 @@ class Chaos:
     def _job(self, dice: random.Random, number: int) -> tuple[str, dict[str, Any]]:
         tenant = f"t{dice.randrange(4)}"
         if dice.random() < 0.75:
-            request = {"tenant": tenant, "pack": dice.choice(("artist", "parent")), "session": f"s{number}", "text": "안녕"}
+            request = {
+                "tenant": tenant,
+                "pack": dice.choice(("artist", "parent")),
+                "session": f"s{number}",
+                "text": "안녕",
+            }
             return "turns.start", request
         return "rag.embed", {"tenant": tenant, "texts": [f"문장 {number}"]}
 
     def _submit(self, job_id: str, task: str, request: dict[str, Any], *, batch: bool) -> None:
         while True:
             with contextlib.suppress(BrokerUnavailable):
-                self.producer.submit(task, request, job_id=job_id, priority="batch" if batch else "interactive", deadline_s=600)
+                self.producer.submit(
+                    task, request, job_id=job_id, priority="batch" if batch else "interactive", deadline_s=600
+                )
                 self.submitted.append(job_id)
                 return
             time.sleep(0.2)
@@ -221,7 +228,9 @@ class Chaos:
         spoken = sorted(event.sentence for event in events if isinstance(event, AudioReady))
         sentences = [sentence["seq"] for sentence in result["sentences"]]
         said = "".join(sentence["text"] for sentence in result["sentences"])
-        tenant_sessions = self.producer.jobs.client.keys(f"{self.producer.jobs.keys.prefix}session:*:s{job_id.split('-')[1]}")
+        tenant_sessions = self.producer.jobs.client.keys(
+            f"{self.producer.jobs.keys.prefix}session:*:s{job_id.split('-')[1]}"
+        )
         remembered = sum(self.producer.jobs.client.llen(key) for key in tenant_sessions)
         if spoken != sentences or sentences != list(range(len(sentences))) or remembered != 1:
             self.outcome.doubled.append(f"{job_id}: spoke {spoken}, result {sentences}, remembered {remembered} times")
@@ -232,5 +241,3 @@ class Chaos:
 def percentile(values: list[int], share: float) -> int | None:
     """The value at `share` of the sorted values."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else None
-
-
