@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -18,14 +19,13 @@ SECONDS = 30
 
 
 def _family(home: Path) -> list[psutil.Process]:
-    """Every process that was started with this home, engine cores included."""
-    found = []
+    """The supervisor of this home and everything under it, engine cores included."""
+    found: list[psutil.Process] = []
     for process in psutil.process_iter():
-        try:
-            if process.environ().get("MAEARI_HOME") == str(home):
-                found.append(process)
-        except psutil.Error:
-            continue
+        with contextlib.suppress(psutil.Error):
+            line = " ".join(process.cmdline())
+            if "supervisord" in line and str(home) in line:
+                found += [process, *process.children(recursive=True)]
     return found
 
 
