@@ -20,9 +20,9 @@ broker_use_ssl = {"ssl_cert_reqs": "required"} if _settings.redis_url.startswith
 broker_transport_options = {
     "priority_steps": [0, BATCH],
     "sep": SEPARATOR,
-    "health_check_interval": 3,
+    "health_check_interval": 2,
     "socket_keepalive": True,
-    "socket_timeout": 5,
+    "socket_timeout": 3,
     "socket_connect_timeout": 3,
 }
 broker_channel_error_retry = True  # a Redis that is full or a replica for a while must not end its workers

@@ -18,6 +18,7 @@ assert transport.ALIAS  # importing it registers the broker's scheme
 
 app = Celery("maeari", set_as_current=True)
 app.config_from_object(celeryconfig)
+app.amqp.Connection = transport.Connection
 
 
 class JobTask(Task[Any, None]):

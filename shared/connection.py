@@ -126,7 +126,7 @@ class AsyncPatience(AsyncRetry):
 _DEFAULTS: dict[str, Any] = {
     "decode_responses": True,
     "encoding_errors": "backslashreplace",  # a broken message in a record must not break those who look at it
-    "socket_timeout": 5.0,
+    "socket_timeout": 3.0,
     "socket_connect_timeout": 3.0,
     "socket_keepalive": True,
     "health_check_interval": 15,

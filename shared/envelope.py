@@ -23,6 +23,9 @@ _HIDDEN = "(…)"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}(/[a-z0-9/]{1,40})?")
 """A job's id, or one of its stages'."""
 
+_ID_FIELD = re.compile(rf'"id"\s*:\s*"({_ID.pattern.replace("(/", "(?:/")})"')
+"""Where the id stands in a message that is no JSON."""
+
 DEPTH = 64
 """Brackets within brackets; far beyond any request, far below what a JSON reader can take."""
 
@@ -100,7 +103,8 @@ def job_id(raw: bytes | str) -> str:
     try:
         found = json.loads(text, strict=False)["headers"]["id"]
     except Exception:  # noqa: BLE001 - the message may be broken in a way that nobody has thought of
-        return ""
+        seen = _ID_FIELD.search(text)
+        return seen[1] if seen else ""
     return found if isinstance(found, str) and _ID.fullmatch(found) else ""
 
 

@@ -1,21 +1,24 @@
 """The guarded Kombu channel: a malformed message is dead-lettered, never fatal, and nothing is written per message.
 
-Two differences to Kombu's Redis channel (pinned version; `tests/contracts/test_transport.py` watches them):
+Differences to Kombu's Redis channel (pinned version; `tests/contracts/test_transport.py` watches them):
 
 - every popped message of the catalog's queues is checked before Celery sees it;
 - no `unacked` bookkeeping. The job record already recovers a message whose worker dies (see `shared.jobs`), and the
-  stock restore on a lost connection is what runs jobs twice. An unclaimed message is handed back on the way out.
+  stock restore on a lost connection is what runs jobs twice. An unclaimed message is handed back on the way out;
+- a Redis that is gone or refuses is asked again in short steps.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from functools import cache
 from importlib import import_module
 from queue import Empty
 from typing import Any
 
+import kombu
 import redis
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.utils.encoding import bytes_to_str
@@ -35,6 +38,9 @@ kombu_redis: Any = import_module("kombu.transport.redis")
 
 ALIAS = "maeari"
 """Scheme of broker URLs that use this transport."""
+
+REFUSED_S = 0.5
+"""Seconds before asking a Redis again that refuses to give messages."""
 
 
 class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
@@ -60,6 +66,9 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
             popped = self.client.parse_response(self.client.connection, "BRPOP", **options)
         except self.connection_errors:
             self.client.connection.disconnect()
+            raise
+        except redis.ResponseError:  # read-only, say: Celery connects again at once, and would do so without a breath
+            time.sleep(REFUSED_S)
             raise
         if not popped:
             raise Empty
@@ -95,6 +104,15 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
     """Kombu's Redis transport over guarded channels."""
 
     Channel = GuardedChannel
+
+
+class Connection(kombu.Connection):
+    """Kombu's connection that looks every two seconds whether Redis is back; Kombu's own waits up to thirty."""
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Any:
+        """As Kombu's, with other intervals."""
+        steps = {"interval_start": 0.2, "interval_step": 0.4, "interval_max": 2.0}
+        return super().ensure_connection(*args, **steps | options)
 
 
 TRANSPORT_ALIASES[ALIAS] = f"{__name__}:Transport"

@@ -6,8 +6,11 @@
 -- Gives {'ok'} | {'dup', state} | {'full', ms until there may be room} | {'mismatch'}: the message is not JSON with this id
 local id, task, queue, priority, tenant = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
-local known = redis.call('HGET', key_of(id), 'state')
-if known then return {'dup', known} end
+local known = redis.call('HMGET', key_of(id), 'state', 'env')
+if known[1] then
+  if known[2] == ARGV[10] then return {'ok'} end      -- the very same call once more, after a lost answer
+  return {'dup', known[1]}
+end
 
 if id_of(ARGV[10]) ~= id then return {'mismatch'} end
 

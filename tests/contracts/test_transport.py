@@ -10,6 +10,7 @@ import importlib.metadata
 import inspect
 import json
 import threading
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,15 +22,17 @@ import pytest
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from celery.result import AsyncResult
+from kombu.exceptions import OperationalError
 from kombu.transport import virtual
 
 import celeryconfig
 from shared import envelope, transport
+from shared.app import app
 from shared.contracts.base import Fault
 from shared.contracts.catalog import CATALOG, QUEUES
 from shared.jobs import Claim, Jobs, Report
 from shared.keys import BATCH, CELERY_RESULT, Keys, queue_list
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, free_port
 from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,6 +103,17 @@ def test_what_our_channel_uses_of_kombus_is_there(connection: kombu.Connection) 
     assert callable(channel.connection._deliver)
     assert transport.Transport.Channel is transport.GuardedChannel
     assert type(connection.transport) is transport.Transport
+
+
+def test_workers_look_in_short_steps_whether_redis_is_back() -> None:
+    assert type(app.connection_for_read()) is transport.Connection
+    steps = inspect.signature(kombu.Connection._ensure_connection).parameters
+    assert [steps[f"interval_{name}"].default for name in ("start", "step", "max")] == [2, 2, 30]
+    gone = transport.Connection(f"{transport.ALIAS}://127.0.0.1:{free_port()}")
+    began = time.monotonic()
+    with pytest.raises(OperationalError):
+        gone.ensure_connection(None, 2)
+    assert time.monotonic() - began < 2.0, "Kombu's own steps would have taken six seconds"
 
 
 def test_no_bookkeeping_of_unacknowledged_messages_is_kept_in_redis(connection: kombu.Connection) -> None:

@@ -21,7 +21,8 @@ import pytest
 from shared.contracts.catalog import CATALOG
 from shared.keys import BATCH, queue_list
 from tests.support.figures import figure
-from tests.support.scripted import IN_MEMORY, ScriptedCluster
+from tests.support.scripted import ScriptedCluster
+from tests.support.servers import IN_MEMORY, RedisServer
 from tests.support.waiting import until
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "schemas" / "golden"
@@ -138,7 +139,8 @@ class Fuzz:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.dice = random.Random(seed)
-        self.cluster = ScriptedCluster(folder, "conductor-1", "rag-1", redis=IN_MEMORY, **SETTINGS)
+        server = RedisServer(folder / "redis", *IN_MEMORY)
+        self.cluster = ScriptedCluster(folder, "conductor-1", "rag-1", server=server, **SETTINGS)
         self.client = self.cluster.producer.jobs.client
         self.golden = [json.loads(path.read_text("utf-8")) for path in sorted(GOLDEN.glob("*.json"))]
         self.pids = self._pids()

@@ -24,7 +24,7 @@ from shared.contracts.catalog import CATALOG, QUEUES
 from shared.errors import JobNotFound, QueueFull
 from shared.jobs import Claim, Jobs, Refused, Report, Stage
 from shared.keys import BATCH, CELERY_RESULT, PERMANENT, Keys, queue_list
-from tests.support.servers import RedisServer
+from tests.support.servers import IN_MEMORY, RedisServer
 
 CLOCK = """local clock = redis.call('TIME')
 local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)"""
@@ -531,7 +531,7 @@ class JobMachine(RuleBasedStateMachine):
 
 def run(folder: Path, examples: int, **options: Any) -> None:
     """Try `examples` histories, without an append-only file: nothing is restarted here, and every step would wait for it."""
-    server = RedisServer(folder, "--appendonly", "no")
+    server = RedisServer(folder, *IN_MEMORY)
     JobMachine.client = server.client
     chosen = settings(
         max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), **options

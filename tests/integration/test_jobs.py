@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from shared import envelope
 from shared.contracts.base import Fault
 from shared.contracts.catalog import QUEUES
 from shared.errors import InvalidRequest, JobNotFound, QueueFull
@@ -326,6 +327,15 @@ def test_many_reports_travel_together_and_survive_a_forgotten_script(jobs: Jobs)
     jobs.client.script_flush()
     assert jobs.report_all([(held, Report(events=[("progress", {})])) for held in claims]) == ["ok"] * 3
     assert [kinds(jobs, f"j{n}").count("progress") for n in range(3)] == [1, 1, 1]
+
+
+def test_handing_in_again_after_a_lost_answer_is_the_same_handing_in(jobs: Jobs) -> None:
+    message = envelope.build("rag.embed", "j1", REQUEST)
+    call = ("j1", "rag.embed", "rag", 0, "t", 0, 0, 3, message)
+    assert [jobs.run("enqueue", *call), jobs.run("enqueue", *call)] == [["ok"], ["ok"]]
+    assert jobs.client.llen("rag") == 1
+    assert jobs.run("enqueue", *call[:-1], envelope.build("rag.embed", "j1", REQUEST)) == ["dup", "queued"]
+    assert jobs.run("enqueue", "j2", *call[1:]) == ["mismatch"], "a message says which job it carries"
 
 
 def test_asking_again_after_a_lost_answer_gives_the_same_claim(jobs: Jobs) -> None:

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.contracts.events import Event, Failed, Started
+from shared.contracts.events import Failed
 from shared.errors import AttemptsExhausted, CallerGone, DeadlineExceeded, JobCancelled, QueueFull
 from shared.jobs import Jobs
 from shared.producer import error_of
 from tests.support.figures import figure
-from tests.support.scripted import IN_MEMORY, ScriptedCluster
+from tests.support.scripted import ScriptedCluster, terminals
+from tests.support.servers import IN_MEMORY, RedisServer
 from tests.support.waiting import until
 
 CREW = ("conductor-1", "conductor-2", "llm-1", "llm-2", "tts-1", "tts-2", "rag-1", "rag-2")
@@ -34,10 +35,11 @@ LONG_TEXT = "가" * 80
 @pytest.fixture(scope="module")
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedCluster]:
     """Two workers of each role; a reply takes 6 s unless `max_tokens` ends it earlier, a long sentence 4 s."""
+    folder = tmp_path_factory.mktemp("crew")
     cluster = ScriptedCluster(
-        tmp_path_factory.mktemp("crew"),
+        folder,
         *CREW,
-        redis=IN_MEMORY,
+        server=RedisServer(folder / "redis", *IN_MEMORY),
         scripted_token_ms=60,
         scripted_sentence_ms=1000,
         scripted_reply="가나다라 " * 40,
@@ -53,32 +55,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedCluster]
     """A conductor with short leases; each test adds the workers that it sacrifices."""
     folder = tmp_path_factory.mktemp("small")
     timing = {"lease_s": 1, "redeliver_after_s": 1, "scripted_token_ms": 30}
-    cluster = ScriptedCluster(folder, "conductor-1", redis=IN_MEMORY, **timing)
+    cluster = ScriptedCluster(folder, "conductor-1", server=RedisServer(folder / "redis", *IN_MEMORY), **timing)
     yield cluster
     cluster.close()
-
-
-def starts(cluster: ScriptedCluster, job_id: str, stage: str | None = None) -> list[Started]:
-    """The attempts at a job, or at one stage of it."""
-    events = cluster.events(job_id)
-    return [event for event in events if isinstance(event, Started) and stage in (None, event.stage)]
-
-
-def terminal(events: list[Event]) -> list[str]:
-    return [event.type for event in events if event.type in ("done", "failed", "cancelled")]
-
-
-def assert_ran_once(cluster: ScriptedCluster, *job_ids: str) -> None:
-    """Each ended well, once, at the first attempt of every stage, and told nothing twice."""
-    for job_id in job_ids:
-        events = cluster.events(job_id)
-        assert terminal(events) == ["done"], job_id
-        assert [event.seq for event in events] == list(range(1, len(events) + 1))
-        assert all(event.attempt == 1 for event in events if isinstance(event, Started)), job_id
-        for kind, told in cluster.effects(job_id).items():
-            assert kind in ("started", "text.delta") or len(told) == len(set(told)), (job_id, kind)
-        stages = [stage.id for stage in cluster.view(job_id).stages]
-        assert len(starts(cluster, job_id)) == 1 + len(stages)
 
 
 # --- ends that were decided ---
@@ -114,7 +93,7 @@ def cancel_latency(crew: ScriptedCluster, what: str, job_id: str) -> float:
     began = time.time()
     assert crew.producer.cancel(job_id)
     stopped = crew.logged(owner, f"stopped job={job_id} ")
-    assert terminal(crew.events(job_id)) == ["cancelled"]
+    assert terminals(crew.events(job_id)) == ["cancelled"]
     return (stopped - began) * 1000
 
 
@@ -131,7 +110,7 @@ def test_a_job_whose_caller_is_gone_stops_and_says_so(crew: ScriptedCluster) -> 
     crew.producer.keep_alive("attended")
     last = crew.events("abandoned")[-1]
     assert isinstance(last, Failed) and isinstance(error_of(last.fault), CallerGone)
-    assert terminal(crew.events("attended")) == ["done"]
+    assert terminals(crew.events("attended")) == ["done"]
 
 
 # --- floods ---
@@ -199,7 +178,7 @@ def test_a_job_that_is_sent_and_delivered_many_times_runs_once(crew: ScriptedClu
         crew.producer.jobs.client.lpush("llm", message)
     crew.wait_ended("again")
     until(lambda: not crew.producer.jobs.client.llen("llm"), "all copies were taken")
-    assert_ran_once(crew, "again")
+    crew.assert_ran_once("again")
 
 
 # --- workers that leave ---
@@ -244,10 +223,10 @@ def test_a_rolling_restart_under_load_loses_and_repeats_nothing(crew: ScriptedCl
     crew.wait_ended(*short, *long)
     figure(f"{len(short)} jobs during a rolling restart of {len(CREW)} workers, {len(long)} of them handed back")
     assert len(short) > 20
-    assert_ran_once(crew, *short)
+    crew.assert_ran_once(*short)
     for job_id in long:
-        assert [event.attempt for event in starts(crew, job_id)] == [1, 1], "handed back; it was no attempt's fault"
-        assert terminal(crew.events(job_id)) == ["done"]
+        assert [event.attempt for event in crew.starts(job_id)] == [1, 1], "handed back; it was no attempt's fault"
+        assert terminals(crew.events(job_id)) == ["done"]
 
 
 # --- workers that die ---
@@ -281,9 +260,9 @@ def test_what_a_killed_worker_had_goes_on_elsewhere_within_ten_seconds(crew: Scr
         crew.workers[name].kill()
     for role, job_id in jobs.items():
         crew.wait_ended(job_id, timeout_s=60)
-        assert terminal(crew.events(job_id)) == ["done"]
+        assert terminals(crew.events(job_id)) == ["done"]
         stage = {"conductor": "turns.start"}.get(role)
-        recovery = starts(crew, job_id, stage)[-1].at - killed
+        recovery = crew.starts(job_id, stage)[-1].at - killed
         figure(f"recovery of {job_id} after kill -9: {recovery} ms")
         assert 0 < recovery < RECOVERY_S * 1000
     crew.restart(*victims.values())
@@ -297,7 +276,7 @@ def test_a_job_that_kills_its_process_is_dead_after_its_attempts_and_can_be_repl
     small.add("llm-4")
     with pytest.raises(AttemptsExhausted):
         small.producer.result("poison", timeout_s=30)
-    assert len(starts(small, "poison")) == 3
+    assert len(small.starts("poison")) == 3
     (letter,) = [letter for letter in small.producer.dead() if letter.job_id == "poison"]
     assert small.producer.replay(letter.entry) == "poison"
     assert small.producer.result("poison", timeout_s=30)["text"]
@@ -314,5 +293,5 @@ def test_a_worker_whose_engine_is_dead_ends_and_others_take_over(small: Scripted
     small.add("llm-6")
     for job_id in ("bystander", "fatal"):
         assert small.producer.result(job_id, timeout_s=30)["text"]
-        assert starts(small, job_id)[-1].attempt == 2
+        assert small.starts(job_id)[-1].attempt == 2
     assert small.workers["llm-6"].drain() == 0

