@@ -153,10 +153,11 @@ class Attempt:
                     self._events, self._stages = [], []
             return self._unsent
 
-    def sent(self, verdict: str) -> None:
-        """What `drain` gave has been answered."""
+    def sent(self, verdict: str) -> bool:
+        """What `drain` gave has been answered. Whether more has gathered meanwhile."""
         self._unsent = None
         self.heed(verdict)
+        return bool(self._events or self._stages or self._delta)
 
     def heed(self, verdict: str) -> None:
         """Take in what a report was answered with."""

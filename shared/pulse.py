@@ -171,7 +171,8 @@ class Flusher:
             if drained:
                 verdicts = jobs().report_all([(attempt.claim, report) for attempt, report in drained])
                 for (attempt, _), verdict in zip(drained, verdicts, strict=True):
-                    attempt.sent(verdict)
+                    if attempt.sent(verdict):
+                        self.add(attempt)
 
 
 @cache
