@@ -164,7 +164,7 @@ def test_batches_are_the_same_for_the_same_seed_and_see_every_example() -> None:
 
 def test_padding_changes_no_loss(tokenizer: PreTrainedTokenizerFast) -> None:
     torch.manual_seed(0)
-    model = build(SHAPE, tokenizer)
+    model = build(SHAPE, tokenizer, seed=0)
     short, long = Example((7, 8, 9), (False, True, True)), Example((7,) * 9, (False,) * 9)
     alone, padded = collate([short], 0), collate([short, long], 0)
     assert (padded.labels[0, 3:] == IGNORED).all()
@@ -192,7 +192,7 @@ def test_a_killed_run_goes_on_where_it_stood(
 ) -> None:
     def fresh() -> LlamaForCausalLM:
         torch.manual_seed(0)
-        return build(SHAPE, tokenizer)
+        return build(SHAPE, tokenizer, seed=0)
 
     through = fresh()
     _loop(through, tmp_path / "a", steps=20, optimizer=optimizer).run()
@@ -219,7 +219,7 @@ def _killed() -> float:
 
 def test_training_lowers_the_loss(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    figures = _loop(build(SHAPE, tokenizer), tmp_path, steps=200, validate_every=50).run()
+    figures = _loop(build(SHAPE, tokenizer, seed=0), tmp_path, steps=200, validate_every=50).run()
     losses = [validation for _step, _training, validation in figures["curve"]]
     assert losses[-1] < losses[0] / 2
 
@@ -227,7 +227,7 @@ def test_training_lowers_the_loss(tokenizer: PreTrainedTokenizerFast, tmp_path: 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    model = build(SHAPE, tokenizer)
+    model = build(SHAPE, tokenizer, seed=0)
     _loop(model, tmp_path, steps=5).run()
     kept = (tmp_path / "checkpoint.pt").read_bytes()
     loop = _loop(model, tmp_path, steps=50)
@@ -240,7 +240,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
 
 
 def test_training_stops_early_without_a_better_loss(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    loop = _loop(build(SHAPE, tokenizer), tmp_path, steps=500, validate_every=1)
+    loop = _loop(build(SHAPE, tokenizer, seed=0), tmp_path, steps=500, validate_every=1)
     loop.schedule = loop.schedule.model_copy(update={"patience": 2})
     loop.state.best = 0.0
     assert loop.run()["steps"] == 2
@@ -253,15 +253,26 @@ def test_an_update_of_muon_has_singular_values_near_one() -> None:
     assert values.max() < 1.5
 
 
+def test_an_untrained_model_copies_what_it_has_never_seen(tokenizer: PreTrainedTokenizerFast) -> None:
+    torch.manual_seed(0)
+    shape = Shape(vocabulary=384, width=192, depth=2, heads=6, feed_forward=64)
+    model = build(shape, tokenizer, seed=0)
+    known = torch.randperm(len(tokenizer) - len(SPECIAL))[:30] + len(SPECIAL)
+    twice = torch.cat([known, known])[None]
+    with torch.no_grad():
+        guessed = model(input_ids=twice).logits[0, 30:-1].argmax(-1)
+    assert (guessed == known[1:]).float().mean() > 0.5
+
+
 def test_a_rank_that_does_not_fit_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(ConfigurationInvalid, match="Rank 64"):
-        wrap(build(SHAPE, tokenizer), Lora(rank=64, alpha=1), "tiny")
+        wrap(build(SHAPE, tokenizer, seed=0), Lora(rank=64, alpha=1), "tiny")
     with pytest.raises(ConfigurationInvalid, match="no layer named"):
-        wrap(build(SHAPE, tokenizer), Lora(rank=8, alpha=1, targets=("c_attn",)), "tiny")
+        wrap(build(SHAPE, tokenizer, seed=0), Lora(rank=8, alpha=1, targets=("c_attn",)), "tiny")
 
 
 def test_only_the_adapter_learns(tokenizer: PreTrainedTokenizerFast) -> None:
-    model = wrap(build(SHAPE, tokenizer), Lora(rank=8, alpha=16), "tiny")
+    model = wrap(build(SHAPE, tokenizer, seed=0), Lora(rank=8, alpha=16), "tiny")
     learning = {name for name, value in model.named_parameters() if value.requires_grad}
     assert learning
     assert all("lora_" in name for name in learning)

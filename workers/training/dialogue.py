@@ -17,6 +17,7 @@ from shared.contracts.base import NonBlank, first_problem
 from shared.errors import ConfigurationInvalid
 
 from .corpus import dialogues
+from .lookup import STYLE, lookups
 from .recipe import Data, Source
 
 IGNORED = -100
@@ -78,6 +79,9 @@ def load_dialogues(sources: Iterable[Source], seed: int) -> Iterator[Dialogue]:
     for source in sources:
         if source.file is not None:
             yield from _read(source.file, source.count)
+        elif source.style == STYLE and source.count is not None:
+            for talk in lookups(source.count, seed):
+                yield Dialogue.model_validate({"messages": [{"role": role, "content": text} for role, text in talk]})
         elif source.style is not None and source.count is not None:
             for made in dialogues(source.style, source.count, seed=seed, split="train"):
                 system, *spoken = (Turn(role=m.role, content=m.content) for m in made.messages)

@@ -11,6 +11,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from shared.settings import settings
 
 from .card import recipe_hash
+from .copying import begin_with_copying
 from .dialogue import load_dialogues, split_examples
 from .loop import Loop, say
 from .recipe import LanguageRecipe, Shape
@@ -20,15 +21,12 @@ from .tokenizer import train_tokenizer
 TOKENIZER_SAMPLE = 10_000
 """Dialogues of a source that the tokenizer is trained on."""
 
-PASSED_ON = 0.3
-"""Share of a token's embedding that a head passes on before training."""
-
 
 def train(recipe: LanguageRecipe, out: Path) -> dict[str, Any]:
     """Write weights (bfloat16 safetensors), config, tokenizer and chat template into `out`; returns the figures."""
     torch.manual_seed(recipe.seed)
     tokenizer = _tokenizer(recipe)
-    model = build(recipe.shape, tokenizer)
+    model = build(recipe.shape, tokenizer, recipe.seed)
     run = settings().home / "runs" / f"language-{recipe_hash(recipe)}"
     loops = [_stage(recipe, index, model, tokenizer, run) for index in range(len(recipe.stages))]
     figures: dict[str, Any] = {"stages": [loop.run() for loop in loops]}
@@ -40,8 +38,8 @@ def train(recipe: LanguageRecipe, out: Path) -> dict[str, Any]:
     return figures
 
 
-def build(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
-    """An untrained Llama of that shape, its embedding shared between input and output."""
+def build(shape: Shape, tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
+    """A Llama of that shape that can copy and nothing else; input and output share one embedding."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.width,
@@ -56,7 +54,7 @@ def build(shape: Shape, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
-    _ready_to_copy(model)
+    begin_with_copying(model, seed)
     return model
 
 
@@ -89,21 +87,6 @@ def _stage(
         seed=seed,
         folder=run / str(index),
     )
-
-
-@torch.no_grad()
-def _ready_to_copy(model: LlamaForCausalLM) -> None:
-    """Let every head begin by looking for its own token and passing on what stands there.
-
-    Queries equal keys, and outputs undo values (after Trockman and Kolter 2023, "Mimetic initialization"): copying
-    from the context, the last thing that a small model learns, is near from the first step.
-    """
-    for layer in model.model.layers:
-        attention = layer.self_attn
-        torch.nn.init.orthogonal_(attention.q_proj.weight)
-        attention.k_proj.weight.copy_(attention.q_proj.weight)
-        torch.nn.init.orthogonal_(attention.v_proj.weight)
-        attention.o_proj.weight.copy_(PASSED_ON * attention.v_proj.weight.mT)
 
 
 def _tokenizer(recipe: LanguageRecipe) -> PreTrainedTokenizerBase:

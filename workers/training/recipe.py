@@ -66,7 +66,7 @@ class Source(Part):
     """Dialogues to train on: the project's own generator or a JSONL file."""
 
     style: str | None = None
-    """Speech style of generated dialogues: `neutral` or a pack; or `file`."""
+    """Speech style of generated dialogues: `neutral` or a pack, or `lookup` for chance pairs; or `file`."""
     file: Path | None = None
     """JSONL, one `{"messages": [{"role", "content"}, ...]}` a line, the answer last; or `style`."""
     count: Positive | None = None
