@@ -105,7 +105,8 @@ def _turns(model: LlamaForCausalLM) -> torch.Tensor:
     config: Any = model.config
     pairs = config.head_dim // 2
     base = float(config.rope_parameters["rope_theta"])
-    return base ** (-torch.arange(pairs) / pairs)
+    turns: torch.Tensor = base ** (-torch.arange(pairs) / pairs)
+    return turns
 
 
 def _orthogonal(size: int, seed: int) -> torch.Tensor:
