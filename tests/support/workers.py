@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -51,10 +50,9 @@ class WorkerProcess:
         return self.log_file.read_text("utf-8", "replace")
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process itself."""
+        """Send a signal to the process itself; one that has ended gets none, for its id may be another's by now."""
         assert self.process is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.process.pid, number)
+        self.process.send_signal(number)
 
     def kill(self) -> None:
         """As the kernel's out-of-memory killer."""
@@ -74,7 +72,7 @@ class WorkerProcess:
     def close(self) -> None:
         """Leave nothing of it behind, children included."""
         assert self.process is not None
-        self.signal(signal.SIGCONT)
-        with contextlib.suppress(ProcessLookupError):
+        if self.process.poll() is None:  # else its group's id may be another's by now
+            os.killpg(self.process.pid, signal.SIGCONT)
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+            self.process.wait()
