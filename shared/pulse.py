@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -34,6 +35,9 @@ AGAIN_S = 0.5
 LISTEN_S = 2.0
 """Seconds between two looks at the health of the channel of cancellations."""
 
+REMEMBERED_S = 5.0
+"""Seconds that a ring is remembered: the attempt that it means may be claimed but not yet watched."""
+
 HEARTBEAT_TIMEOUT_S = 1.5
 """Seconds that a heartbeat may take; with its repetition on a fresh connection it must fit into a lease."""
 
@@ -47,6 +51,7 @@ class Keeper:
     def __init__(self) -> None:
         """Start the threads."""
         self._attempts: dict[Key, Attempt] = {}
+        self._rung: dict[str, float] = {}
         self._lock = threading.Lock()
         self._busy = threading.Event()
         self._lease = settings().lease_s
@@ -61,6 +66,9 @@ class Keeper:
         with self._lock:
             self._attempts[attempt.key] = attempt
             self._busy.set()
+            rung_at = self._rung.get(attempt.claim.root, -math.inf)
+        if time.monotonic() - rung_at < REMEMBERED_S:
+            attempt.heed("ended")
         try:
             yield
         finally:
@@ -113,13 +121,22 @@ class Keeper:
         while True:
             with contextlib.suppress(redis.RedisError), client.pubsub(ignore_subscribe_messages=True) as channel:
                 channel.subscribe(jobs().keys.cancel_channel)
+                self._catch_up()
                 while channel.health_check_response_counter < 2:  # pings without an answer: the peer is gone
                     message = channel.get_message(timeout=LISTEN_S)
                     if message:
                         self._stop(message["data"])
             time.sleep(TICK_S)
 
+    def _catch_up(self) -> None:
+        """Ask after every attempt now: what rang while nobody listened is not rung again."""
+        for attempt in self._snapshot():
+            attempt.beat_at = -math.inf
+
     def _stop(self, root: str) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._rung = {heard: at for heard, at in self._rung.items() if now - at < REMEMBERED_S} | {root: now}
         for attempt in self._snapshot():
             if attempt.claim.root == root:
                 attempt.heed("ended")

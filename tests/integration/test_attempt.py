@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -54,6 +55,7 @@ def jobs(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator
     settings.cache_clear()
     monkeypatch.setattr(pulse, "jobs", lambda: made)
     monkeypatch.setattr(pulse, "AGAIN_S", 0.01)
+    monkeypatch.setattr(pulse, "keeper", cache(pulse.Keeper))  # one that has heard of no other test's cancellations
     made.enqueue("j1", "rag.embed", PAYLOAD, tenant="t")
     yield made
     settings.cache_clear()
@@ -69,8 +71,8 @@ def told(jobs: Jobs) -> list[str]:
     return [fields["data"] for _, fields in entries if fields["type"] == "progress"]
 
 
-def attempted(jobs: Jobs, owner: str = "w") -> Attempt:
-    claim = jobs.claim("j1", owner)
+def attempted(jobs: Jobs, owner: str = "w", job_id: str = "j1") -> Attempt:
+    claim = jobs.claim(job_id, owner)
     assert isinstance(claim, Claim)
     return Attempt(claim, SPEC, jobs)
 
@@ -189,3 +191,12 @@ def test_a_cancellation_is_heard_by_the_attempts_of_the_job_alone(jobs: FlakyJob
         assert not made.stop.wait(0.3)
         until(lambda: jobs.client.publish(jobs.keys.cancel_channel, "j1") and made.stop.wait(0.1), "it was heard")
     assert made.verdict == "ended"
+
+
+def test_a_cancellation_between_claim_and_start_is_heard(jobs: FlakyJobs) -> None:
+    keeper = pulse.Keeper()
+    jobs.enqueue("rung", "rag.embed", PAYLOAD, tenant="t")
+    attempt = attempted(jobs, job_id="rung")
+    until(lambda: jobs.client.publish(jobs.keys.cancel_channel, "rung") and keeper._rung, "the doorbell was heard")
+    with keeper.watching(attempt):
+        assert attempt.stop.is_set() and attempt.verdict == "ended"

@@ -76,7 +76,7 @@ def test_a_queued_job_that_is_cancelled_never_starts(crew: ScriptedCluster) -> N
 def test_what_runs_stops_at_once_when_it_is_cancelled(crew: ScriptedCluster, what: str) -> None:
     latencies = [cancel_latency(crew, what, f"cancel-{what}-{number}") for number in range(5)]
     figure(f"cancel of a running {what}: {sorted(round(value) for value in latencies)} ms until the engine stopped")
-    assert min(latencies) < HEARTBEAT_MS, "nobody heard the doorbell"
+    assert max(latencies) < HEARTBEAT_MS, "the doorbell was not heard"
     for name in CREW:
         until(lambda name=name: crew.running(name) == 0, f"{name} is idle", timeout_s=10)
 
