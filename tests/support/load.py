@@ -9,6 +9,7 @@ from types import TracebackType
 from shared.errors import BrokerUnavailable
 
 from .scripted import ScriptedCluster
+from .waiting import until
 
 
 class SteadyLoad:
@@ -36,7 +37,8 @@ class SteadyLoad:
         self._over.set()
         self._thread.join()
         if kind is None:
-            self._cluster.wait_ended(*self.jobs, timeout_s=self._timeout_s)
+            jobs = self._cluster.producer.jobs
+            until(lambda: not jobs.client.zcard(jobs.keys.open), "no job is open", timeout_s=self._timeout_s)
 
     def _hand_in(self) -> None:
         due = time.monotonic()
