@@ -13,6 +13,7 @@ from . import attempt, transport
 from .connection import jobs
 from .contracts.catalog import CATALOG, TaskSpec
 from .errors import MaeariError
+from .signing import DEADLINE
 
 assert transport.ALIAS  # importing it registers the broker's scheme
 
@@ -32,7 +33,8 @@ class JobTask(Task[Any, None]):
 
     def run(self, payload: Any) -> None:
         """Run one attempt; its result is stored by the record, not by Celery."""
-        attempt.run(self.spec, type(self).body, str(self.request.id), payload, jobs())
+        signed_ms = getattr(self.request, DEADLINE, 0)
+        attempt.run(self.spec, type(self).body, str(self.request.id), payload, jobs(), signed_ms=signed_ms)
 
 
 def task(name: str) -> Callable[[attempt.Body], JobTask]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import random
@@ -11,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -23,7 +23,15 @@ from .blobs import open_store
 from .connection import is_trouble, patiently
 from .contracts.base import Fault, Request, first_problem
 from .contracts.catalog import TaskSpec
-from .errors import AttemptTimeout, DeadlineExceeded, InvalidRequest, JobCancelled, MaeariError, UnknownTenant
+from .errors import (
+    AttemptTimeout,
+    DeadlineExceeded,
+    InvalidMessage,
+    InvalidRequest,
+    JobCancelled,
+    MaeariError,
+    UnknownTenant,
+)
 from .jobs import STAGE_SEPARATOR, Append, Claim, Jobs, Report, Stage
 from .protocols import BlobStore
 from .settings import settings
@@ -75,6 +83,16 @@ class Attempt:
         """Seconds left to this attempt: its own limit or the job's deadline, whichever comes first."""
         return max(0.0, min(self.timeout_at - time.monotonic(), self.claim.deadline_ms / 1000 - time.time()))
 
+    @property
+    def overdue(self) -> bool:
+        """The job's deadline has passed, by this machine's clock."""
+        return self.claim.deadline_ms <= time.time() * 1000
+
+    def end_by(self, deadline_ms: int) -> None:
+        """End at this time (since the epoch) at the latest, whatever the record says."""
+        self.claim = replace(self.claim, deadline_ms=min(self.claim.deadline_ms, deadline_ms))
+        self.timeout_at = time.monotonic() + self.timeout_s
+
     @cached_property
     def blobs(self) -> BlobStore:
         """The blob store."""
@@ -83,7 +101,10 @@ class Attempt:
     @cached_property
     def root_request(self) -> dict[str, Any]:
         """The request of the job that this stage belongs to."""
-        request: dict[str, Any] = json.loads(json.loads(self.claim.root_message)["body"])[0][0]
+        checked = envelope.check(self.claim.root_message, signing=self.jobs.signing)
+        if checked.job_id != self.claim.root:
+            raise InvalidMessage(f"It is not the message of {self.claim.root}.", field="headers.id")
+        request: dict[str, Any] = checked.request
         return request
 
     def stage(self, name: str, task: str, request: Request) -> Stage:
@@ -214,18 +235,24 @@ def parse(spec: TaskSpec, payload: Any) -> Any:
         raise InvalidRequest(sentence, field=field) from None
 
 
-def run(spec: TaskSpec, body: Body, job_id: str, payload: Any, jobs: Jobs) -> None:
-    """Claim, run and record. Raises `Ignore` when there is nothing to do, and the error that the job failed with."""
+def run(spec: TaskSpec, body: Body, job_id: str, payload: Any, jobs: Jobs, *, signed_ms: int = 0) -> None:
+    """Claim, run and record. Raises `Ignore` when there is nothing to do, and the error that the job failed with.
+
+    `signed_ms`: the deadline that the message was signed with, which no record can put off; 0 where none is.
+    """
     try:
-        claim = _claim(spec, job_id, payload, jobs)
-        _run(Attempt(claim, spec, jobs), body, payload)
+        claim = _claim(spec, job_id, payload, jobs, signed_ms)
+        attempt = Attempt(claim, spec, jobs)
+        if signed_ms:
+            attempt.end_by(signed_ms)
+        _run(attempt, body, payload)
     except redis.RedisError as error:
         # Nothing can be recorded now. What is not claimed is delivered again; of what is, the lease runs out.
         log.warning("Redis failed under job=%s task=%s", job_id, spec.name, exc_info=not is_trouble(error) or None)
         raise Ignore from error
 
 
-def _claim(spec: TaskSpec, job_id: str, payload: Any, jobs: Jobs) -> Claim:
+def _claim(spec: TaskSpec, job_id: str, payload: Any, jobs: Jobs, signed_ms: int) -> Claim:
     owner = f"{OWNER}:{uuid.uuid4()}"
     claim = patiently(lambda: jobs.claim(job_id, owner))
     if isinstance(claim, Claim):
@@ -233,7 +260,7 @@ def _claim(spec: TaskSpec, job_id: str, payload: Any, jobs: Jobs) -> Claim:
     log.info("not run job=%s task=%s: %s", job_id, spec.name, claim.reason)
     if claim.reason == "unknown":
         fault = Fault(code="job_not_found", message="no job of this id was recorded", stage=spec.name)
-        jobs.bury(spec.queue, envelope.build(spec.name, job_id, payload), fault)
+        jobs.bury(spec.queue, jobs.message(spec.name, job_id, payload, until_ms=signed_ms), fault)
     raise Ignore
 
 
@@ -241,6 +268,8 @@ def _run(attempt: Attempt, body: Body, payload: Any) -> None:
     try:
         with pulse.keeper().watching(attempt):
             request = parse(attempt.spec, payload)
+            if attempt.jobs.signing and attempt.overdue:
+                raise DeadlineExceeded
             if request.tenant != attempt.tenant:
                 raise InvalidRequest(f"The job was enqueued for tenant {attempt.tenant}.", field="tenant")
             if not settings().serves(request.tenant):
@@ -263,13 +292,14 @@ def _fail(attempt: Attempt, error: MaeariError) -> None:
     """Record a failure by the error tree's rules. An attempt that was told to stop has nothing to record."""
     pulse.flusher().forget(attempt)
     if attempt.verdict == "timeout":
-        error = AttemptTimeout(f"The limit is {attempt.spec.timeout_s:.0f} s.")
+        limit = f"The limit is {attempt.spec.timeout_s:.0f} s."
+        error = DeadlineExceeded() if attempt.overdue else AttemptTimeout(limit)
     elif attempt.verdict == "drained":
         attempt.jobs.release(attempt.claim)
         return
     elif attempt.verdict != "ok":
         return
-    elif isinstance(error, AttemptTimeout) and time.monotonic() < attempt.timeout_at:
+    elif isinstance(error, AttemptTimeout) and (attempt.overdue or time.monotonic() < attempt.timeout_at):
         error = DeadlineExceeded()  # the engine was given no more time than the job has
     elif isinstance(error, JobCancelled):
         log.warning("job=%s stopped without a reason", attempt.claim.id)

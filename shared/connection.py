@@ -20,6 +20,7 @@ from .errors import BrokerUnavailable
 from .jobs import Jobs
 from .keys import Keys
 from .settings import Settings, settings
+from .signing import Signing
 
 T = TypeVar("T")
 
@@ -166,7 +167,7 @@ def _through_sentinel(url: str, options: dict[str, Any]) -> redis.Redis:
 
 def jobs_at(configured: Settings, **options: Any) -> Jobs:
     """`Jobs` at the Redis that the settings name."""
-    return Jobs(connect(configured.redis_url, **options), Keys(configured.key_prefix))
+    return Jobs(connect(configured.redis_url, **options), Keys(configured.key_prefix), Signing.of(configured))
 
 
 @cache

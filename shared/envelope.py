@@ -16,6 +16,7 @@ from typing import Any
 
 from .contracts.catalog import CATALOG
 from .errors import InvalidRequest, UnknownTask
+from .signing import DEADLINE, UNSIGNED, Signing
 
 _HIDDEN = "(…)"
 """Stands in events and logs for the arguments, which are user text."""
@@ -30,11 +31,23 @@ DEPTH = 64
 """Brackets within brackets; far beyond any request, far below what a JSON reader can take."""
 
 
-def build(task: str, job_id: str, request: dict[str, Any], *, priority: int = 0) -> str:
-    """The message that asks for `task` under `job_id`; `request` is the JSON object of the task's request."""
+def build(
+    task: str,
+    job_id: str,
+    request: dict[str, Any],
+    *,
+    priority: int = 0,
+    signing: Signing = UNSIGNED,
+    deadline_ms: int = 0,
+) -> str:
+    """The message that asks for `task` under `job_id`; `request` is the JSON object of the task's request.
+
+    `deadline_ms`: milliseconds since the epoch, told only where messages are signed.
+    """
+    body = _body_of(request)
     return json.dumps(
         {
-            "body": _body_of(request),
+            "body": body,
             "content-type": "application/json",
             "content-encoding": "utf-8",
             "headers": {
@@ -44,7 +57,8 @@ def build(task: str, job_id: str, request: dict[str, Any], *, priority: int = 0)
                 "lang": "py",
                 "retries": 0,
                 "ignore_result": True,
-            },
+            }
+            | signing.headers(job_id, task, deadline_ms, body),
             "properties": {
                 "delivery_tag": str(uuid.uuid4()),
                 "priority": priority,
@@ -72,12 +86,14 @@ class Checked:
     task: str
     job_id: str
     request: Any
+    deadline_ms: int
+    """Signed by whoever made it (since the epoch); 0 where messages are not signed."""
 
 
-def check(raw: bytes | str, queue: str | None = None) -> Checked:
+def check(raw: bytes | str, queue: str | None = None, *, signing: Signing = UNSIGNED) -> Checked:
     """Read a message as strictly as Celery needs it, so that none stops a worker.
 
-    Raises `InvalidRequest` (or `UnknownTask`) that names what is wrong. `queue`: where it was found.
+    Raises `InvalidRequest` (or `UnknownTask`, `BadSignature`) that names what is wrong. `queue`: where it was found.
     """
     message = _json(raw, "message")
     headers, properties = _object(message, "headers"), _object(message, "properties")
@@ -90,11 +106,13 @@ def check(raw: bytes | str, queue: str | None = None) -> Checked:
         raise InvalidRequest(f"{task} belongs to queue {CATALOG[task].queue}, not {queue}.", field="headers.task")
     if message.get("content-type") != "application/json":
         raise InvalidRequest("content-type must be application/json.", field="content-type")
-    request = _request(_body(message, properties))
+    body = _body(message)
+    deadline_ms = signing.verify(job_id, task, headers, body)
+    request = _request(_decoded(body, properties))
     priority = properties.get("priority", 0)
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise InvalidRequest("must be a whole number.", field="properties.priority")
-    return Checked(_normal(message, task, job_id, priority), task, job_id, request)
+    return Checked(_normal(message, task, job_id, priority, deadline_ms), task, job_id, request, deadline_ms)
 
 
 def job_id(raw: bytes | str) -> str:
@@ -108,7 +126,7 @@ def job_id(raw: bytes | str) -> str:
     return found if isinstance(found, str) and _ID.fullmatch(found) else ""
 
 
-def _normal(message: dict[str, Any], task: str, job_id: str, priority: int) -> dict[str, Any]:
+def _normal(message: dict[str, Any], task: str, job_id: str, priority: int, deadline_ms: int) -> dict[str, Any]:
     """The message with nothing left to chance: a tag of its own, known headers only, arguments hidden from events."""
     message["headers"] = {
         "task": task,
@@ -119,6 +137,7 @@ def _normal(message: dict[str, Any], task: str, job_id: str, priority: int) -> d
         "ignore_result": True,
         "argsrepr": _HIDDEN,
         "kwargsrepr": "{}",
+        DEADLINE: deadline_ms,
     }
     message["properties"] = {
         "delivery_tag": str(uuid.uuid4()),
@@ -152,10 +171,15 @@ def _string(parent: dict[str, Any], name: str) -> str:
     return value
 
 
-def _body(message: dict[str, Any], properties: dict[str, Any]) -> Any:
-    body, encoding = message.get("body"), properties.get("body_encoding")
+def _body(message: dict[str, Any]) -> str:
+    body = message.get("body")
     if not isinstance(body, str):
         raise InvalidRequest("must be a string.", field="body")
+    return body
+
+
+def _decoded(body: str, properties: dict[str, Any]) -> Any:
+    encoding = properties.get("body_encoding")
     if encoding in (None, "", "utf-8"):
         return _loads(body, "body")
     if encoding != "base64":

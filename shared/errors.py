@@ -43,6 +43,12 @@ class InvalidMessage(InvalidRequest):
     code = "invalid_message"
 
 
+class BadSignature(InvalidMessage):
+    """The message is not signed by a key of this cluster."""
+
+    code = "bad_signature"
+
+
 class UnknownTask(InvalidRequest):
     """There is no such task."""
 

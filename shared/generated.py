@@ -6,6 +6,7 @@ settings (`docs/configuration.md`). `tests/contracts/test_generated.py` fails wh
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from .contracts.catalog import CATALOG, TaskSpec
 from .contracts.events import EVENT
 from .errors import MaeariError, by_code
 from .settings import ROOT, Settings
+from .signing import UNSIGNED, Signing
 
 GOLDEN: dict[str, dict[str, Any]] = {
     "turns.start": {"tenant": "acme", "pack": "artist", "session": "fan-7", "text": "오늘 무대 어땠어? 🌊"},
@@ -44,6 +46,7 @@ def files() -> dict[Path, str]:
     found[schemas / "errors.json"] = _json({code: _error(kind) for code, kind in by_code().items()})
     for task, request in GOLDEN.items():
         found[schemas / "golden" / f"{task}.json"] = _json(_golden(task, request))
+    found[schemas / "signing.json"] = _json(_signed())
     found[ROOT / "docs" / "configuration.md"] = _configuration()
     return found
 
@@ -68,11 +71,21 @@ def _error(kind: type[MaeariError]) -> dict[str, Any]:
     return {"message": (kind.__doc__ or "").strip(), "retryable": kind.retryable}
 
 
-def _golden(task: str, request: dict[str, Any]) -> dict[str, Any]:
+def _golden(task: str, request: dict[str, Any], signing: Signing = UNSIGNED, deadline_ms: int = 0) -> dict[str, Any]:
     """The whole message, with the one random part made fixed."""
-    message: dict[str, Any] = json.loads(envelope.build(task, "spring.0001", request))
+    built = envelope.build(task, "spring.0001", request, signing=signing, deadline_ms=deadline_ms)
+    message: dict[str, Any] = json.loads(built)
     message["properties"]["delivery_tag"] = "00000000-0000-4000-8000-000000000000"
     return message
+
+
+def _signed() -> dict[str, Any]:
+    """A message that is signed, with everything that its signature is made of."""
+    key, task, job_id, deadline_ms = "0123456789abcdef0123456789abcdef", "turns.start", "spring.0001", 1_800_000_000_000
+    message = _golden(task, GOLDEN[task], Signing((key.encode(),)), deadline_ms)
+    digest = hashlib.sha256(message["body"].encode()).hexdigest()
+    signed = f"{job_id}\n{task}\n{deadline_ms}\n{digest}"
+    return {"key": key, "body_sha256": digest, "signed_text": signed, "message": message}
 
 
 def _configuration() -> str:

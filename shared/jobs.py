@@ -7,6 +7,7 @@ is not enough: docs/decisions/0001-job-records.md.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,6 +22,7 @@ from .contracts.catalog import CATALOG
 from .errors import InvalidRequest, JobNotFound, QueueFull
 from .keys import BATCH, Keys
 from .settings import Settings
+from .signing import UNSIGNED, Signing
 
 Verdict = Literal["ok", "lost", "ended", "deadline", "gone"]
 """What a running attempt learns when it reports: go on, or why it must stop."""
@@ -123,6 +125,7 @@ class Jobs:
     client: Any
     """A `redis.Redis` with `decode_responses`; its stubs cannot say that it then gives `str`."""
     keys: Keys
+    signing: Signing = UNSIGNED
     _scripts: dict[str, Any] = field(default_factory=dict)
 
     def run(self, script: str, *args: Any) -> Any:
@@ -149,7 +152,7 @@ class Jobs:
     ) -> bool:
         """Record and push a job. False: the id is known already. Raises `QueueFull` with a hint when to come back."""
         spec = CATALOG[task]
-        message = envelope.build(task, job_id, request, priority=priority)
+        within_ms = self.signing.within(deadline_ms)
         answer = self.run(
             "enqueue",
             job_id,
@@ -157,10 +160,10 @@ class Jobs:
             spec.queue,
             priority,
             tenant,
-            deadline_ms,
+            within_ms,
             int(presence),
             spec.max_attempts,
-            message,
+            self.message(task, job_id, request, priority=priority, within_ms=within_ms),
         )
         if answer[0] == "full":
             hint = int(answer[1]) / 1000
@@ -168,6 +171,23 @@ class Jobs:
                 f"Queue {spec.queue} has no room for {tenant}; come back in {hint:.1f} s.", retry_after_s=hint
             )
         return bool(answer[0] == "ok")
+
+    def message(
+        self,
+        task: str,
+        job_id: str,
+        request: dict[str, Any],
+        *,
+        priority: int = 0,
+        within_ms: int = 0,
+        until_ms: int = 0,
+    ) -> str:
+        """A message, signed where this cluster signs.
+
+        Its deadline is `until_ms` (since the epoch) or else `within_ms` from now.
+        """
+        until_ms = until_ms or int(time.time() * 1000) + within_ms
+        return envelope.build(task, job_id, request, priority=priority, signing=self.signing, deadline_ms=until_ms)
 
     def cancel(self, job_id: str) -> str:
         """End a job. `cancelled`, or the state in which it had ended. Raises `JobNotFound`."""
@@ -188,7 +208,7 @@ class Jobs:
 
     def report(self, claim: Claim, report: Report) -> Verdict:
         """Apply a report."""
-        verdict: Verdict = self.run("advance", *_report_args(claim, report))
+        verdict: Verdict = self.run("advance", *self._report_args(claim, report))
         return verdict
 
     def report_all(self, reports: Sequence[tuple[Claim, Report]]) -> list[Verdict]:
@@ -196,7 +216,7 @@ class Jobs:
         script = self._script("advance")
         pipe = self.client.pipeline(transaction=False)
         for claim, report in reports:
-            args = _report_args(claim, report)
+            args = self._report_args(claim, report)
             pipe.evalsha(script.sha, 0, self.keys.prefix, *args)
         answers = pipe.execute(raise_on_error=False)
         for place, answer in enumerate(answers):
@@ -206,6 +226,33 @@ class Jobs:
                 raise answer
         verdicts: list[Verdict] = answers
         return verdicts
+
+    def _report_args(self, claim: Claim, report: Report) -> list[Any]:
+        result = json.dumps(report.result, ensure_ascii=False) if report.result is not None else ""
+        meta = _success(claim.root, result) if report.ends_job else ""
+        args: list[Any] = [claim.id, claim.fence, report.ending, result, meta, self._last(claim, report)]
+        args += (report.checkpoint, report.number, len(report.events))
+        for kind, data in report.events:
+            args += (kind, json.dumps(data, ensure_ascii=False))
+        args.append(len(report.stages))
+        for stage in report.stages:
+            spec = CATALOG[stage.task]
+            args += (stage.id, stage.task, spec.queue, spec.max_attempts, self._carrier(claim, stage))
+        args.append(len(report.appends))
+        for append in report.appends:
+            args += append
+        return args
+
+    def _last(self, claim: Claim, report: Report) -> str:
+        if report.last is None:
+            return ""
+        stage = report.last
+        queue = CATALOG[stage.task].queue
+        return json.dumps({"id": stage.id, "task": stage.task, "queue": queue, "env": self._carrier(claim, stage)})
+
+    def _carrier(self, claim: Claim, stage: Stage) -> str:
+        """The message of a stage, which ends when its job ends."""
+        return self.message(stage.task, stage.id, stage.request, until_ms=claim.deadline_ms)
 
     def fail(self, claim: Claim, fault: Fault, *, retry_ms: int | None) -> str:
         """End an attempt badly; `retry_ms`: try again after that long, None: never. `retry`, `failed` or `lost`."""
@@ -278,11 +325,11 @@ class Jobs:
     def replay(self, entry: str) -> str:
         """Run a dead letter again under its job id, which is given back. It is validated as if it came new."""
         letter = self.dead_letter(entry)
-        checked = envelope.check(letter.raw)
+        checked = envelope.check(letter.raw, signing=self.signing)
         spec = CATALOG[checked.task]
         request = spec.request.model_validate(checked.request)
         priority = BATCH if checked.message["properties"]["priority"] >= BATCH else 0
-        message = envelope.build(checked.task, checked.job_id, checked.request, priority=priority)
+        within_ms = self.signing.within(0)
         answer = self.run(
             "replay",
             entry,
@@ -292,7 +339,7 @@ class Jobs:
             priority,
             request.tenant,
             spec.max_attempts,
-            message,
+            self.message(checked.task, checked.job_id, checked.request, priority=priority, within_ms=within_ms),
         )
         if answer == "gone":
             raise JobNotFound(f"No dead letter {entry}.")
@@ -313,37 +360,6 @@ class Jobs:
 def _source(script: str) -> str:
     folder = Path(__file__).parent / "lua"
     return "\n".join((folder / f"{name}.lua").read_text("utf-8") for name in ("common", script))
-
-
-def _report_args(claim: Claim, report: Report) -> list[Any]:
-    result = json.dumps(report.result, ensure_ascii=False) if report.result is not None else ""
-    meta = _success(claim.root, result) if report.ends_job else ""
-    args: list[Any] = [claim.id, claim.fence, report.ending, result, meta, _last(report), report.checkpoint]
-    args += (report.number, len(report.events))
-    for kind, data in report.events:
-        args += (kind, json.dumps(data, ensure_ascii=False))
-    args.append(len(report.stages))
-    for stage in report.stages:
-        spec = CATALOG[stage.task]
-        args += (
-            stage.id,
-            stage.task,
-            spec.queue,
-            spec.max_attempts,
-            envelope.build(stage.task, stage.id, stage.request),
-        )
-    args.append(len(report.appends))
-    for append in report.appends:
-        args += append
-    return args
-
-
-def _last(report: Report) -> str:
-    if report.last is None:
-        return ""
-    stage = report.last
-    env = envelope.build(stage.task, stage.id, stage.request)
-    return json.dumps({"id": stage.id, "task": stage.task, "queue": CATALOG[stage.task].queue, "env": env})
 
 
 def _success(job_id: str, result: str) -> str:

@@ -27,6 +27,7 @@ from .errors import InvalidRequest, JobNotFound, MaeariError, UnknownTask, by_co
 from .jobs import DeadLetter, Jobs
 from .keys import BATCH, CELERY_RESULT, Keys, queue_list
 from .settings import settings
+from .signing import Signing
 
 _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 
@@ -55,7 +56,7 @@ class Producer:
     def __init__(self, url: str | None = None, *, prefix: str | None = None) -> None:
         """`url`, `prefix`: of the cluster's Redis; by default from the settings."""
         chosen = settings()
-        self.jobs = Jobs(connect(url or chosen.redis_url), Keys(prefix or chosen.key_prefix))
+        self.jobs = Jobs(connect(url or chosen.redis_url), Keys(prefix or chosen.key_prefix), Signing.of(chosen))
 
     @property
     def _client(self) -> Any:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     """`maeari up` starts its own Redis when the URL points to this machine and nothing listens there."""
     key_prefix: str = "maeari:"
     """In front of every key but the queues."""
+    signing_keys: SecretStr = SecretStr("")
+    """Secrets of 32 characters or more, comma-separated, or `file:/path` with one a line: the first one signs messages,
+    all of them verify. Empty: messages are not signed."""
 
     # --- jobs ---
     queue_limit: int = 10_000

@@ -27,7 +27,7 @@ from kombu.utils.json import loads
 from . import connection, envelope
 from .contracts.base import Fault
 from .contracts.catalog import QUEUES
-from .errors import MaeariError
+from .errors import BadSignature, InvalidMessage, MaeariError
 from .jobs import Jobs
 from .settings import settings
 
@@ -89,10 +89,11 @@ def _impatient() -> Jobs:
 def _guard(raw: bytes, queue: str) -> dict[str, Any] | None:
     """The message in the form that Celery needs, or None when it went to the dead letters."""
     try:
-        return envelope.check(raw, queue).message
+        return envelope.check(raw, queue, signing=connection.jobs().signing).message
     except MaeariError as error:
         log.warning("dead letter from queue %s: %s field=%s", queue, error.code, error.field)
-        fault = Fault(code="invalid_message", message=f"{error.field}: {error.message}", stage=queue, field=error.field)
+        code = error.code if isinstance(error, BadSignature) else InvalidMessage.code
+        fault = Fault(code=code, message=f"{error.field}: {error.message}", stage=queue, field=error.field)
     except Exception as error:
         log.exception("dead letter from queue %s: the guard stumbled", queue)
         fault = Fault(code="invalid_message", message=f"The guard stumbled ({type(error).__name__}).", stage=queue)

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from shared.settings import ROOT, Settings
 
 
@@ -25,6 +27,8 @@ def _text(value: Any) -> str | None:
         return str(value.expanduser().resolve())
     if isinstance(value, tuple):
         return json.dumps([_text(item) for item in value])
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
     return str(value)
 
 
