@@ -1,0 +1,103 @@
+-- What a running attempt does to the world, all at once and only while its fence is valid: renew the lease, emit events,
+-- create further stages, append to short-term memory, finish.
+--
+-- ARGV  1 prefix  2 id  3 fence  4 end: '' | 'done' (this attempt is over) | 'wait' (over; the job goes on in its stages)
+--       5 result (JSON of this record, '' unless done)  6 Celery's result (JSON, '' unless this ends the job)
+--       7 with 'wait': the stage that ends the job, created once no other stage is open: JSON {id, task, queue, env}; else ''
+--       8 checkpoint: what a later attempt may go on from ('' for unchanged)
+--       9 number of this report, counted by the attempt; one that was applied before changes nothing more. 0: a mere heartbeat
+--       then n events:  n, (type, data)*
+--       then n stages:  n, (id, task, queue, max_attempts, message)*
+--       then n appends: n, (list, value, keep at most, ttl in s)*
+-- Gives 'ok' | 'lost' | 'ended' | 'deadline' | 'gone'
+local id, fence, ending = ARGV[2], ARGV[3], ARGV[4]
+local job = key_of(id)
+local r = redis.call('HMGET', job, 'state', 'fence', 'root', 'deadline', 'task', 'priority', 'tenant', 'reports')
+local root = r[3]
+if r[2] ~= fence then return 'lost' end
+if r[1] ~= 'running' then
+  if ending ~= '' and (r[1] == 'done' or r[1] == 'waiting') then return 'ok' end      -- the same call once more
+  if r[1] == 'cancelled' then return 'ended' end
+  return 'lost'
+end
+local why = obstacle(id, root, r[4])
+if why then
+  drop(id, root, r[5], why)
+  return why
+end
+
+local function heartbeat()
+  local lease = NOW + config('lease_ms')
+  redis.call('HSET', job, 'lease', lease)
+  redis.call('ZADD', P .. 'open', lease, id)
+  return 'ok'
+end
+
+local number = tonumber(ARGV[9])
+if number > 0 then
+  if number <= tonumber(r[8]) then return heartbeat() end
+  redis.call('HSET', job, 'reports', number)
+end
+
+local at = 10
+local function take() at = at + 1; return ARGV[at - 1] end
+
+if ARGV[8] ~= '' then redis.call('HSET', job, 'checkpoint', ARGV[8]) end
+
+for _ = 1, tonumber(take()) do
+  local kind, data = take(), take()
+  emit(root, kind, data)
+end
+
+local top = key_of(root)
+for _ = 1, tonumber(take()) do
+  local stage, task, queue, max_attempts, env = take(), take(), take(), take(), take()
+  if redis.call('EXISTS', key_of(stage)) == 0 then
+    create(stage, task, queue, r[6], r[7], root, max_attempts, r[4], 0, env)
+    redis.call('HINCRBY', top, 'pending', 1)
+    redis.call('RPUSH', P .. 'stages:' .. root, stage)
+    redis.call('EXPIRE', P .. 'stages:' .. root, config('open_ttl_s'))
+    push(stage, false)
+  end
+end
+
+for _ = 1, tonumber(take()) do
+  local list, value, keep, ttl = take(), take(), tonumber(take()), take()
+  redis.call('RPUSH', list, value)
+  redis.call('LTRIM', list, -keep, -1)
+  redis.call('EXPIRE', list, ttl)
+end
+
+if ending == '' then return heartbeat() end
+
+-- No stage is open: the one that ends the job begins. A job that is not waiting yet comes here once it is.
+local function begin_last()
+  local job = redis.call('HMGET', top, 'state', 'pending', 'last', 'last_task', 'last_queue', 'last_env')
+  if job[1] ~= 'waiting' or tonumber(job[2] or 0) > 0 then return end
+  create(job[3], job[4], job[5], r[6], r[7], root, 3, r[4], 0, job[6])
+  redis.call('HINCRBY', top, 'pending', 1)
+  redis.call('RPUSH', P .. 'stages:' .. root, job[3])
+  redis.call('EXPIRE', P .. 'stages:' .. root, config('open_ttl_s'))
+  push(job[3], false)
+end
+
+if ending == 'wait' then
+  local last = cjson.decode(ARGV[7])
+  redis.call('HSET', job, 'last', last.id, 'last_task', last.task, 'last_queue', last.queue, 'last_env', last.env)
+  redis.call('HSET', job, 'state', 'waiting')
+  redis.call('ZADD', P .. 'open', r[4], id)
+  begin_last()
+  return 'ok'
+end
+
+redis.call('HSET', job, 'result', ARGV[5])
+if root == id or ARGV[6] ~= '' then
+  if root ~= id then close_record(id, 'done') end
+  end_job(root, 'done', 'done', '{"result":' .. ARGV[5] .. '}', ARGV[6])
+  return 'ok'
+end
+
+close_record(id, 'done')
+redis.call('HINCRBY', top, 'pending', -1)
+begin_last()
+return 'ok'

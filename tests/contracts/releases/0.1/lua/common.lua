@@ -1,0 +1,222 @@
+-- Joined in front of every script. ARGV[1] is always the key prefix.
+--
+-- <prefix>job:<id>        hash    the record; the truth about a job or a stage of one
+--   task queue tenant priority(0|9) root max_attempts deadline(ms) presence(0|1) env(the message)
+--   state    queued | delayed | running | waiting | done | failed | cancelled
+--   listed   1 while its message counts towards the tenant's share of the shared list
+--   parked   1 while it waits behind its tenant
+--   fence    of the last claim; starts at the time of creation, so that no claim of an earlier life of this id is valid
+--   reports  number of the last report of this fence; the same report once more changes nothing
+--   lost     deliveries in a row that nobody began
+--   attempts lease(ms) owner pushed created started finished (ms)
+--   seq      last event (roots);  pending  open stages (roots);  last  id of the stage that ends the job (roots)
+--   result   JSON (stages);  fault  JSON
+-- <prefix>stages:<id>     list    ids of a job's stages, in the order of their making
+-- <prefix>events:<id>     stream  ids are <seq>-0; fields type, at, data
+-- <prefix>open            zset    unfinished records by the time at which the reconciler must look
+-- <queue>, <queue>:9      list    messages; LPUSH at one end, Celery pops at the other
+-- <prefix>parked:<queue>:<priority>:<tenant>  list   ids behind their tenant's share
+-- <prefix>shares:<queue>  hash    <priority>:<tenant> -> messages in the shared list; parked -> ids parked in all
+-- <prefix>pace:<queue>    hash    at, every: last claim and smoothed ms between claims
+-- <prefix>config          hash    limits; defaults below where it is missing
+
+local P = ARGV[1]
+local TERMINAL = {done = true, failed = true, cancelled = true}
+local DEFAULTS = {
+  share = 1, queue_limit = 10000, tenant_limit = 5000, lease_ms = 6000, redeliver_ms = 5000, job_ttl_s = 86400,
+  events_ttl_s = 3600, open_ttl_s = 604800, deadline_ms = 900000, presence_ttl_s = 15, dead_limit = 10000, events_limit = 20000,
+}
+
+local clock = redis.call('TIME')
+local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local function config(name)
+  return tonumber(redis.call('HGET', P .. 'config', name) or DEFAULTS[name])
+end
+
+local function key_of(id) return P .. 'job:' .. id end
+
+local function list_of(queue, priority)
+  if priority == '0' then return queue end
+  return queue .. ':' .. priority
+end
+
+-- The id of the job that a message carries, or nil.
+local function id_of(raw)
+  local ok, message = pcall(cjson.decode, raw)
+  if ok and type(message) == 'table' and type(message.headers) == 'table' and type(message.headers.id) == 'string' then
+    return message.headers.id
+  end
+  return nil
+end
+
+-- Events ------------------------------------------------------------------------------------------------------------
+
+local function emit(root, kind, data)
+  local seq = redis.call('HINCRBY', key_of(root), 'seq', 1)
+  local stream = P .. 'events:' .. root
+  redis.call('XADD', stream, 'MAXLEN', '~', config('events_limit'), seq .. '-0', 'type', kind, 'at', NOW, 'data', data)
+  if seq == 1 then redis.call('EXPIRE', stream, config('open_ttl_s')) end
+end
+
+-- Queues: at most `share` messages of a tenant wait in the shared list, so the list is a round of tenants -------------
+
+local function list_message(id, queue, priority, tenant, at_head)
+  local job = key_of(id)
+  redis.call('HINCRBY', P .. 'shares:' .. queue, priority .. ':' .. tenant, 1)
+  redis.call('HSET', job, 'listed', 1, 'parked', 0)
+  if not at_head then redis.call('HSET', job, 'pushed', NOW) end      -- at the head it keeps its place in the order of pushing
+  redis.call('ZADD', P .. 'open', NOW + config('redeliver_ms'), id)
+  redis.call(at_head and 'RPUSH' or 'LPUSH', list_of(queue, priority), redis.call('HGET', job, 'env'))
+end
+
+local function push(id, at_head)
+  local job = redis.call('HMGET', key_of(id), 'queue', 'priority', 'tenant', 'deadline')
+  local queue, priority, tenant = job[1], job[2], job[3]
+  local share = tonumber(redis.call('HGET', P .. 'shares:' .. queue, priority .. ':' .. tenant) or 0)
+  if share < config('share') or at_head then
+    list_message(id, queue, priority, tenant, at_head)
+  else
+    redis.call('RPUSH', P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant, id)
+    redis.call('HINCRBY', P .. 'shares:' .. queue, 'parked', 1)
+    redis.call('HSET', key_of(id), 'parked', 1, 'pushed', NOW)
+    redis.call('ZADD', P .. 'open', job[4], id)
+  end
+end
+
+local function lower(hash, field)
+  if redis.call('HINCRBY', hash, field, -1) <= 0 then redis.call('HDEL', hash, field) end
+end
+
+-- Parked jobs of a tenant go into the shared list while the tenant has room there.
+local function promote(queue, priority, tenant)
+  local shares = P .. 'shares:' .. queue
+  while tonumber(redis.call('HGET', shares, priority .. ':' .. tenant) or 0) < config('share') do
+    local id = redis.call('LPOP', P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant)
+    if not id then return end
+    lower(shares, 'parked')
+    list_message(id, queue, priority, tenant, false)
+  end
+end
+
+-- The record's message leaves the shared list (or its place behind the tenant); the tenant's next one takes its place.
+local function unlist(id)
+  local job = redis.call('HMGET', key_of(id), 'queue', 'priority', 'tenant', 'listed', 'parked')
+  local queue, priority, tenant = job[1], job[2], job[3]
+  local shares = P .. 'shares:' .. queue
+  local parked = P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant
+  if job[5] == '1' then
+    redis.call('HSET', key_of(id), 'parked', 0)
+    if redis.call('LREM', parked, 1, id) == 1 then lower(shares, 'parked') end
+  elseif job[4] == '1' then
+    redis.call('HSET', key_of(id), 'listed', 0)
+    lower(shares, priority .. ':' .. tenant)
+    promote(queue, priority, tenant)
+  end
+end
+
+-- Ends ----------------------------------------------------------------------------------------------------------------
+
+local function close_record(id, state)
+  unlist(id)
+  redis.call('HSET', key_of(id), 'state', state, 'finished', NOW)
+  redis.call('HDEL', key_of(id), 'env')
+  redis.call('ZREM', P .. 'open', id)
+  redis.call('EXPIRE', key_of(id), config('job_ttl_s'))
+end
+
+-- The one way in which a job ends: record closed, last event, Celery's result stored and announced.
+local function end_job(root, state, kind, data, meta)
+  close_record(root, state)
+  emit(root, kind, data)
+  redis.call('EXPIRE', P .. 'events:' .. root, config('events_ttl_s'))
+  redis.call('EXPIRE', P .. 'stages:' .. root, config('job_ttl_s'))
+  redis.call('DEL', P .. 'presence:' .. root)
+  local result = 'celery-task-meta-' .. root
+  redis.call('SET', result, meta, 'EX', config('job_ttl_s'))
+  redis.call('PUBLISH', result, meta)
+end
+
+local function iso(ms)
+  local days = math.floor(ms / 86400000)
+  local rest = ms - days * 86400000
+  local z = days + 719468                      -- civil date from days, H. Hinnant, "chrono-compatible low-level date algorithms"
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%03d+00:00', year, month, doy - math.floor((153 * mp + 2) / 5) + 1,
+    math.floor(rest / 3600000), math.floor(rest / 60000) % 60, math.floor(rest / 1000) % 60, rest % 1000)
+end
+
+-- Celery's result of a failed job, from the fault's JSON.
+local function failure_meta(root, status, fault)
+  local f = cjson.decode(fault)
+  return cjson.encode({
+    status = status, traceback = cjson.null, task_id = root, date_done = iso(NOW),
+    result = {exc_type = f.code, exc_message = {f.message}, exc_module = 'maeari'},
+  })
+end
+
+local function fail_job(root, fault)
+  local data = '{"fault":' .. fault .. '}'
+  local code = cjson.decode(fault).code
+  if code == 'cancelled' then
+    end_job(root, 'cancelled', 'cancelled', data, failure_meta(root, 'REVOKED', fault))
+  else
+    redis.call('HSET', key_of(root), 'fault', fault)
+    end_job(root, 'failed', 'failed', data, failure_meta(root, 'FAILURE', fault))
+  end
+end
+
+local EXHAUSTED = 'The job failed on every attempt and lies in the dead letters.'
+
+local function fault_json(code, message, stage)
+  return cjson.encode({code = code, message = message, stage = stage, retryable = false})
+end
+
+local function bury(queue, job_id, task, reason, raw)
+  return redis.call('XADD', P .. 'dead', 'MAXLEN', '~', config('dead_limit'), '*', 'queue', queue, 'job_id', job_id,
+    'task', task, 'reason', reason, 'raw', raw)
+end
+
+-- A job that has spent its attempts: its own message (not the failed stage's) is kept, so that a replay runs it whole.
+local function bury_job(root, reason)
+  local top = redis.call('HMGET', key_of(root), 'queue', 'task', 'env')
+  bury(top[1], root, top[2], reason, top[3] or '')
+end
+
+-- Why a record must not run (any more), or nil: its job has ended, its deadline has passed, its caller has gone.
+local function obstacle(id, root, deadline)
+  if root ~= id then
+    local state = redis.call('HGET', key_of(root), 'state')
+    if not state or TERMINAL[state] then return 'ended' end
+  end
+  if tonumber(deadline) <= NOW then return 'deadline' end
+  if redis.call('HGET', key_of(root), 'presence') == '1' and redis.call('EXISTS', P .. 'presence:' .. root) == 0 then
+    return 'gone'
+  end
+  return nil
+end
+
+local WHY = {
+  deadline = {'deadline_exceeded', "The job's deadline has passed."},
+  gone = {'caller_gone', 'The caller has gone away.'},
+}
+
+-- Close a record that met an obstacle; the job ends with it unless it had ended before.
+local function drop(id, root, task, why)
+  if root ~= id then close_record(id, 'cancelled') end
+  if why ~= 'ended' then fail_job(root, fault_json(WHY[why][1], WHY[why][2], task)) end
+end
+
+local function create(id, task, queue, priority, tenant, root, max_attempts, deadline, presence, env)
+  local job = key_of(id)
+  redis.call('HSET', job, 'task', task, 'queue', queue, 'priority', priority, 'tenant', tenant, 'root', root, 'max_attempts',
+    max_attempts, 'deadline', deadline, 'presence', presence, 'env', env, 'state', 'queued', 'fence', NOW, 'attempts', 0,
+    'reports', 0, 'listed', 0, 'parked', 0, 'created', NOW)
+  redis.call('EXPIRE', job, config('open_ttl_s'))
+end
