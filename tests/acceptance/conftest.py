@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from shared.blobs import open_store
 from shared.contracts.base import BlobRef
 from shared.producer import Producer
+from shared.settings import settings
 from tests.support.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +63,7 @@ def speak(text: str, *options: str) -> bytes:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """All five roles with their real engines under the laptop profile."""
+    """All five roles with their real engines under the laptop profile, and a copy of the adapters that a test may break."""
     home = tmp_path_factory.mktemp("home")
     ports = {name: str(free_port()) for name in ("redis", "chroma", "flower")}
     environment = os.environ | {
@@ -70,7 +72,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         "MAEARI_CHROMA_PORT": ports["chroma"],
         "MAEARI_FLOWER_PORT": ports["flower"],
         "MAEARI_TENANTS": "default, acme, rival, alice, bob",
+        "MAEARI_LLM_ADAPTERS_PATH": str(home / "adapters"),
     }
+    shutil.copytree(settings().adapters_path, home / "adapters")
     running = Cluster(home, environment, Producer(environment["MAEARI_REDIS_URL"]))
     try:
         running.maeari("up", "--json")

@@ -200,3 +200,24 @@ def test_importing_it_is_quick_and_loads_no_model_library() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert time.perf_counter() - began < 5
+
+
+FULL = """
+import resource, signal, sys
+from shared.blobs import open_store
+from shared.errors import StoreUnavailable
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+store = open_store(sys.argv[1])
+try:
+    store.put("acme", "audio", "big.wav", bytes(50_000), "audio/wav")
+except StoreUnavailable as error:
+    assert error.retryable
+    print("refused;", store.names("acme", "audio"))
+"""
+
+
+def test_a_store_that_is_full_says_so_and_keeps_no_half_blob(store: Blobs, root: Path) -> None:
+    store.put("acme", "audio", "small.wav", DATA, "audio/wav")
+    done = subprocess.run([sys.executable, "-c", FULL, root.as_uri()], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "refused; ['small.wav']", done.stderr
