@@ -1,4 +1,4 @@
-"""`python -m tests.chaos 1 2 3 [--jobs N] [--faults N] [--seconds S]`: a run per seed; the last line is one JSON object."""
+"""`python -m tests.chaos 1 2 3 [--jobs N] [--faults N] [--seconds S] [--real-llm]`: a run per seed; the last line is one JSON object."""
 
 from __future__ import annotations
 
@@ -13,18 +13,24 @@ from .driver import Chaos, Outcome, percentile
 
 def _run(seed: int, options: argparse.Namespace) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
-        chaos = Chaos(seed, Path(folder))
+        chaos = Chaos(seed, Path(folder), real_llm=options.real_llm)
         try:
-            return chaos.run(options.jobs, options.faults, options.seconds)
+            outcome = chaos.run(options.jobs, options.faults, options.seconds)
         finally:
             chaos.close()
+        return outcome
+
+
+def _left(outcome: Outcome) -> int:
+    """Keys, open records and processes that should be gone."""
+    return len(outcome.leaked_keys) + len(outcome.leftovers) + len(outcome.orphans)
 
 
 def _row(outcome: Outcome) -> str:
     faults = " ".join(f"{name}:{count}" for name, count in sorted(outcome.faults.items()))
     return (
         f"{outcome.seed:>5} {outcome.jobs:>5} {outcome.faults.total():>6} {len(outcome.lost):>5} {len(outcome.doubled):>7} "
-        f"{len(outcome.broken_streams):>7} {len(outcome.leaked_keys) + len(outcome.leftovers):>6} {outcome.reruns:>6} "
+        f"{len(outcome.broken_streams):>7} {_left(outcome):>6} {outcome.reruns:>6} "
         f"{percentile(outcome.recovery_ms, 0.5) or 0:>8} {percentile(outcome.recovery_ms, 0.95) or 0:>8} "
         f"{outcome.seconds:>6.0f}  {faults}  {dict(outcome.ends)}"
     )
@@ -37,6 +43,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=110)
     parser.add_argument("--faults", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--real-llm", action="store_true", help="generate with vLLM, and break its engine cores too")
     options = parser.parse_args()
     print(" seed  jobs faults  lost doubled streams  left  reruns  rec.p50  rec.p95   secs  faults  ends", flush=True)
     outcomes = []
@@ -45,8 +52,8 @@ def main() -> None:
         print(_row(outcomes[-1]), flush=True)
         for problem in (*outcomes[-1].lost, *outcomes[-1].doubled, *outcomes[-1].broken_streams):
             print("      ", problem, flush=True)
-        for key in (*outcomes[-1].leaked_keys, *outcomes[-1].leftovers):
-            print("       left:", key, flush=True)
+        for what in (*outcomes[-1].leaked_keys, *outcomes[-1].leftovers, *outcomes[-1].orphans):
+            print("       left:", what, flush=True)
     recovery = [value for outcome in outcomes for value in outcome.recovery_ms]
     figures = {
         "seeds": len(outcomes),
@@ -55,7 +62,7 @@ def main() -> None:
         "lost": sum(len(outcome.lost) for outcome in outcomes),
         "doubled": sum(len(outcome.doubled) for outcome in outcomes),
         "broken_streams": sum(len(outcome.broken_streams) for outcome in outcomes),
-        "left_behind": sum(len(outcome.leaked_keys) + len(outcome.leftovers) for outcome in outcomes),
+        "left_behind": sum(_left(outcome) for outcome in outcomes),
         "reruns": sum(outcome.reruns for outcome in outcomes),
         "recovery_ms_p50": percentile(recovery, 0.5),
         "recovery_ms_p95": percentile(recovery, 0.95),

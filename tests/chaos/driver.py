@@ -1,12 +1,14 @@
 """A seeded driver of faults over a cluster under load, in the manner of docket's and Jepsen's.
 
-Engines are scripted (they only keep time); everything else is real: Redis with an append-only file, worker processes,
-the transport, the records. Afterwards the invariants are counted, not sampled.
+Engines are scripted (they only keep time), or vLLM with the laptop model for generation (`real_llm`), whose engine cores
+are killed as well. Everything else is real: Redis with an append-only file, worker processes, the transport, the records.
+Afterwards the invariants are counted, not sampled.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import signal
 import threading
@@ -16,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import redis
 
 from shared.contracts.catalog import QUEUES
@@ -29,6 +32,8 @@ from tests.support.workers import WorkerProcess
 
 CREW = ("conductor", "conductor", "llm", "llm", "tts", "tts", "rag", "rag", "stt")
 FAULTS = ("kill", "kill", "kill", "freeze", "freeze", "redis-kill", "reset", "redis-freeze")
+CORE_FAULTS = ("core-kill", "core-kill", "core-freeze")
+"""Thrown as well where generation is real."""
 SETTLE_S = 120.0
 
 
@@ -45,6 +50,8 @@ class Outcome:
     broken_streams: list[str] = field(default_factory=list)
     leaked_keys: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    """Processes that outlived the cluster."""
     reruns: int = 0
     recovery_ms: list[int] = field(default_factory=list)
     seconds: float = 0.0
@@ -52,15 +59,20 @@ class Outcome:
     @property
     def clean(self) -> bool:
         """Every invariant held."""
-        return not (self.lost or self.doubled or self.broken_streams or self.leaked_keys or self.leftovers)
+        return not (
+            self.lost or self.doubled or self.broken_streams or self.leaked_keys or self.leftovers or self.orphans
+        )
 
 
 class Chaos:
     """One run: a cluster, a load, faults, a reckoning."""
 
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(self, seed: int, folder: Path, *, real_llm: bool = False) -> None:
+        """`real_llm`: generation by vLLM, with faults of its engine cores."""
         self.random = random.Random(seed)
         self.outcome = Outcome(seed)
+        self._folder = folder
+        self._kinds = FAULTS + (CORE_FAULTS if real_llm else ())
         self.server = RedisServer(folder / "redis")
         environment = {
             "MAEARI_REDIS_URL": self.server.url,
@@ -72,11 +84,16 @@ class Chaos:
             "MAEARI_REDELIVER_AFTER_S": "2",
         }
         self.producer = Producer(self.server.url)
+        real = environment | {"MAEARI_ENGINES": "real", "OMP_NUM_THREADS": "1"}
         self.workers = [
-            WorkerProcess(role, folder, environment, name=f"{role}-{number}@chaos") for number, role in enumerate(CREW)
+            WorkerProcess(
+                role, folder, real if real_llm and role == "llm" else environment, name=f"{role}-{number}@chaos"
+            )
+            for number, role in enumerate(CREW)
         ]
         self.submitted: list[str] = []
-        self._kills: list[int] = []
+        self._thrown: list[tuple[int, str]] = []
+        """When (ms) which fault was thrown."""
         self._calm = threading.Lock()
         """Held while Redis is being broken: two such faults at once prove nothing more."""
 
@@ -89,7 +106,8 @@ class Chaos:
         loader.start()
         for _ in range(faults):
             time.sleep(self.random.uniform(0.5, 1.5) * seconds / max(1, faults))
-            self._throw(self.random.choice(FAULTS))
+            self._revive()
+            self._throw(self.random.choice(self._kinds))
         loader.join()
         self._heal()
         with contextlib.suppress(AssertionError):
@@ -103,6 +121,18 @@ class Chaos:
         for worker in self.workers:
             worker.close()
         self.server.close()
+        with contextlib.suppress(AssertionError):
+            until(lambda: not self._survivors(), "every process has ended", timeout_s=5)
+        self.outcome.orphans = self._survivors()
+
+    def _survivors(self) -> list[str]:
+        """Processes with this run's folder in their environment, engine cores among them."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.pid != os.getpid() and process.environ().get("MAEARI_HOME") == str(self._folder):
+                    found.append(f"{process.pid} {process.name()}")
+        return found
 
     # --- load ---
 
@@ -139,10 +169,12 @@ class Chaos:
 
     def _throw(self, fault: str) -> None:
         self.outcome.faults[fault] += 1
+        self._thrown.append((int(time.time() * 1000), fault))
         worker = self.random.choice(self.workers)
         pause = self.random.uniform(0.5, 6.0)
-        if fault == "kill":
-            self._kills.append(int(time.time() * 1000))
+        if fault.startswith("core"):
+            self._break_core(fault, pause)
+        elif fault == "kill":
             worker.kill()
             worker.start()
         elif fault == "freeze":
@@ -165,9 +197,25 @@ class Chaos:
             with contextlib.suppress(redis.RedisError):
                 self.server.client.client_kill_filter(_type="normal", skipme=True)
 
+    def _break_core(self, fault: str, pause: float) -> None:
+        """Kill or freeze an engine core that has come up, if there is one."""
+        pids = [worker.process.pid for worker in self.workers if worker.process and "llm" in worker.name]
+        children = [child for pid in pids if psutil.pid_exists(pid) for child in psutil.Process(pid).children()]
+        cores = [child for child in children if "Engine" in child.name()]
+        if cores:
+            core = self.random.choice(cores)
+            core.send_signal(signal.SIGKILL if fault == "core-kill" else signal.SIGSTOP)
+            if fault == "core-freeze":
+                threading.Timer(pause, _resume, (core,)).start()
+
     def _heal(self) -> None:
         for worker in self.workers:
             worker.signal(signal.SIGCONT)
+        self._revive()
+
+    def _revive(self) -> None:
+        """Start workers anew that have ended by themselves, as a supervisor does."""
+        for worker in self.workers:
             assert worker.process is not None
             if worker.process.poll() is not None:
                 worker.start()
@@ -215,9 +263,9 @@ class Chaos:
         for event in events:
             if isinstance(event, Started) and event.attempt > 1:
                 self.outcome.reruns += 1
-                before = [kill for kill in self._kills if kill <= event.at]
-                if before and event.at - before[-1] < 60_000:
-                    self.outcome.recovery_ms.append(event.at - before[-1])
+                at, fault = max((thrown for thrown in self._thrown if thrown[0] <= event.at), default=(0, ""))
+                if fault == "kill":  # else another fault came between, and the time says nothing of either
+                    self.outcome.recovery_ms.append(event.at - at)
 
     def _check_turn(self, job_id: str, events: list[Event]) -> None:
         result = next(event.result for event in events if isinstance(event, Done))
@@ -236,6 +284,11 @@ class Chaos:
             self.outcome.doubled.append(f"{job_id}: spoke {spoken}, result {sentences}, remembered {remembered} times")
         if reply != result["reply"] or "".join(said.split()) != "".join(reply.split()):
             self.outcome.doubled.append(f"{job_id}: streamed {reply!r}, result {result['reply']!r}, spoken {said!r}")
+
+
+def _resume(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.resume()
 
 
 def percentile(values: list[int], share: float) -> int | None:
