@@ -1,0 +1,2 @@
+/** What a job's stream tells. */
+package io.maeari.client.event;
