@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from shared.errors import BrokerUnavailable, MaeariError
 
-from . import ask, cluster, demo, jobs, knowledge, logs, speech
+from . import ask, cluster, demo, evaluate, jobs, knowledge, logs, speech
 from .tools import INTERRUPTED, tools_of
 
 
@@ -49,7 +49,7 @@ app = typer.Typer(
     "[bold]maeari ask --pack artist --text '안녕!'[/bold].",
 )  # fmt: skip
 
-CLUSTER, TALK, KEEP = "The cluster", "Talk and listen", "Keep and look"
+CLUSTER, TALK, KEEP, TEACH = "The cluster", "Talk and listen", "Keep and look", "Teach and examine"
 
 
 def _register() -> None:
@@ -67,6 +67,7 @@ def _register() -> None:
     app.add_typer(knowledge.app, name="knowledge", rich_help_panel=KEEP)
     app.add_typer(jobs.job, name="job", rich_help_panel=KEEP)
     app.add_typer(jobs.dead, name="dead", rich_help_panel=KEEP)
+    add("evaluate", rich_help_panel=TEACH)(evaluate.evaluate)
 
 
 _register()

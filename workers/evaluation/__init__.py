@@ -1,0 +1,1 @@
+"""How good the running cluster is: cases, trials on it, figures with their targets."""
