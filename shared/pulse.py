@@ -68,7 +68,7 @@ class Keeper:
             self._busy.set()
             rung_at = self._rung.get(attempt.claim.root, -math.inf)
         if time.monotonic() - rung_at < REMEMBERED_S:
-            attempt.heed("ended")
+            attempt.beat_at = -math.inf
         try:
             yield
         finally:
@@ -134,12 +134,11 @@ class Keeper:
             attempt.beat_at = -math.inf
 
     def _stop(self, root: str) -> None:
+        """The record decides: whoever may cancel one job can ring for any."""
         now = time.monotonic()
         with self._lock:
             self._rung = {heard: at for heard, at in self._rung.items() if now - at < REMEMBERED_S} | {root: now}
-        for attempt in self._snapshot():
-            if attempt.claim.root == root:
-                attempt.heed("ended")
+        self._renew([attempt for attempt in self._snapshot() if attempt.claim.root == root])
 
 
 class Flusher:

@@ -12,17 +12,17 @@
 -- Gives 'ok' | 'lost' | 'ended' | 'deadline' | 'gone'
 local id, fence, ending = ARGV[2], ARGV[3], ARGV[4]
 local job = key_of(id)
-local r = redis.call('HMGET', job, 'state', 'fence', 'root', 'deadline', 'task', 'priority', 'tenant', 'reports')
-local root = r[3]
+local r = redis.call('HMGET', job, 'state', 'fence', 'deadline', 'task', 'priority', 'tenant', 'reports')
+local root = root_of(id)
 if r[2] ~= fence then return 'lost' end
 if r[1] ~= 'running' then
   if ending ~= '' and (r[1] == 'done' or r[1] == 'waiting') then return 'ok' end      -- the same call once more
   if r[1] == 'cancelled' then return 'ended' end
   return 'lost'
 end
-local why = obstacle(id, root, r[4])
+local why = obstacle(id, root, r[3])
 if why then
-  drop(id, root, r[5], why)
+  drop(id, root, r[4], why)
   return why
 end
 
@@ -35,7 +35,7 @@ end
 
 local number = tonumber(ARGV[9])
 if number > 0 then
-  if number <= tonumber(r[8]) then return heartbeat() end
+  if number <= tonumber(r[7]) then return heartbeat() end
   redis.call('HSET', job, 'reports', number)
 end
 
@@ -53,7 +53,7 @@ local top = key_of(root)
 for _ = 1, tonumber(take()) do
   local stage, task, queue, max_attempts, env = take(), take(), take(), take(), take()
   if redis.call('EXISTS', key_of(stage)) == 0 then
-    create(stage, task, queue, r[6], r[7], root, max_attempts, r[4], 0, env)
+    create(stage, task, queue, r[5], r[6], root, max_attempts, r[3], 0, env)
     redis.call('HINCRBY', top, 'pending', 1)
     redis.call('RPUSH', P .. 'stages:' .. root, stage)
     redis.call('EXPIRE', P .. 'stages:' .. root, config('open_ttl_s'))
@@ -74,7 +74,8 @@ if ending == '' then return heartbeat() end
 local function begin_last()
   local job = redis.call('HMGET', top, 'state', 'pending', 'last', 'last_task', 'last_queue', 'last_env')
   if job[1] ~= 'waiting' or tonumber(job[2] or 0) > 0 then return end
-  create(job[3], job[4], job[5], r[6], r[7], root, 3, r[4], 0, job[6])
+  if root_of(job[3]) ~= root then return end
+  create(job[3], job[4], job[5], r[5], r[6], root, 3, r[3], 0, job[6])
   redis.call('HINCRBY', top, 'pending', 1)
   redis.call('RPUSH', P .. 'stages:' .. root, job[3])
   redis.call('EXPIRE', P .. 'stages:' .. root, config('open_ttl_s'))
@@ -85,7 +86,7 @@ if ending == 'wait' then
   local last = cjson.decode(ARGV[7])
   redis.call('HSET', job, 'last', last.id, 'last_task', last.task, 'last_queue', last.queue, 'last_env', last.env)
   redis.call('HSET', job, 'state', 'waiting')
-  redis.call('ZADD', P .. 'open', r[4], id)
+  redis.call('ZADD', P .. 'open', r[3], id)
   begin_last()
   return 'ok'
 end

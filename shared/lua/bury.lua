@@ -5,10 +5,10 @@
 -- Gives the entry's id
 local entry = bury(ARGV[2], ARGV[5], '', ARGV[3], ARGV[4])
 if ARGV[5] ~= '' then
-  local r = redis.call('HMGET', key_of(ARGV[5]), 'state', 'root', 'env')
-  if r[3] == ARGV[7] and not TERMINAL[r[1]] and not TERMINAL[redis.call('HGET', key_of(r[2]), 'state') or 'done'] then
-    if r[2] ~= ARGV[5] then close_record(ARGV[5], 'failed') end
-    fail_job(r[2], ARGV[6])
+  local r, root = redis.call('HMGET', key_of(ARGV[5]), 'state', 'env'), root_of(ARGV[5])
+  if r[2] == ARGV[7] and not TERMINAL[r[1]] and not TERMINAL[redis.call('HGET', key_of(root), 'state') or 'done'] then
+    if root ~= ARGV[5] then close_record(ARGV[5], 'failed') end
+    fail_job(root, ARGV[6])
   end
 end
 return entry

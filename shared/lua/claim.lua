@@ -5,39 +5,39 @@
 --     | {'unknown'} | {'busy'} | {'ended', state} | {'dropped', reason}
 local id, owner = ARGV[2], ARGV[3]
 local job = key_of(id)
-local r = redis.call('HMGET', job, 'state', 'root', 'deadline', 'lease', 'attempts', 'max_attempts', 'queue', 'task', 'tenant',
-  'owner', 'fence', 'checkpoint')
-local state, root, deadline = r[1], r[2], r[3]
+local r = redis.call('HMGET', job, 'state', 'deadline', 'lease', 'attempts', 'max_attempts', 'queue', 'task', 'tenant', 'owner',
+  'fence', 'checkpoint')
+local state, root, deadline = r[1], root_of(id), r[2]
 local function granted(fence, attempt)
   local top = redis.call('HMGET', key_of(root), 'created', 'env')
-  return {'ok', fence, attempt, root, r[9], deadline, top[1], top[2], r[12] or ''}
+  return {'ok', fence, attempt, root, r[8], deadline, top[1], top[2], r[11] or ''}
 end
 
 if not state then
   -- a stage that its job, replayed since, has not made again
-  if redis.call('EXISTS', key_of(string.match(id, '^[^/]*'))) == 1 then return {'ended', 'forgotten'} end
+  if redis.call('EXISTS', key_of(root)) == 1 then return {'ended', 'forgotten'} end
   return {'unknown'}
 end
 if TERMINAL[state] or state == 'waiting' then return {'ended', state} end
-if state == 'running' and tonumber(r[4]) > NOW then
-  if r[10] == owner then return granted(r[11], r[5]) end
+if state == 'running' and tonumber(r[3]) > NOW then
+  if r[9] == owner then return granted(r[10], r[4]) end
   return {'busy'}
 end
 
 local why = obstacle(id, root, deadline)
 if why then
-  drop(id, root, r[8], why)
+  drop(id, root, r[7], why)
   return {'dropped', why}
 end
-if tonumber(r[5]) >= tonumber(r[6]) then
-  bury_job(root, r[8] .. ': its workers died on every attempt')
+if tonumber(r[4]) >= tonumber(r[5]) then
+  bury_job(root, r[7] .. ': its workers died on every attempt')
   if root ~= id then close_record(id, 'failed') end
-  fail_job(root, fault_json('attempts_exhausted', EXHAUSTED, r[8]))
+  fail_job(root, fault_json('attempts_exhausted', EXHAUSTED, r[7]))
   return {'dropped', 'dead'}
 end
 
 unlist(id)
-local pace = P .. 'pace:' .. r[7]
+local pace = P .. 'pace:' .. r[6]
 local last = redis.call('HMGET', pace, 'at', 'every')
 local gap = math.min(60000, NOW - tonumber(last[1] or NOW))
 redis.call('HSET', pace, 'at', NOW, 'every', 0.8 * tonumber(last[2] or gap) + 0.2 * gap)
@@ -48,5 +48,5 @@ local attempt = redis.call('HINCRBY', job, 'attempts', 1)
 local lease = NOW + config('lease_ms')
 redis.call('HSET', job, 'state', 'running', 'owner', owner, 'lease', lease, 'started', NOW, 'reports', 0, 'lost', 0)
 redis.call('ZADD', P .. 'open', lease, id)
-emit(root, 'started', cjson.encode({stage = r[8], attempt = attempt}))
+emit(root, 'started', cjson.encode({stage = r[7], attempt = attempt}))
 return granted(fence, attempt)

@@ -36,6 +36,9 @@ end
 
 local function key_of(id) return P .. 'job:' .. id end
 
+-- The job that a stage belongs to. Its record says so too, but who may write to some records must not lead to others.
+local function root_of(id) return string.match(id, '^[^/]*') end
+
 local function list_of(queue, priority)
   if priority == '0' then return queue end
   return queue .. ':' .. priority
@@ -88,12 +91,18 @@ local function lower(hash, field)
   if redis.call('HINCRBY', hash, field, -1) <= 0 then redis.call('HDEL', hash, field) end
 end
 
--- Parked jobs of a tenant go into the shared list while the tenant has room there.
+-- Parked jobs of a tenant go into the shared list while the tenant has room there. A producer may have no right to the
+-- next one, another application's: then the reconciler delivers it at once, and whoever claims it promotes the others.
 local function promote(queue, priority, tenant)
-  local shares = P .. 'shares:' .. queue
+  local shares, parked = P .. 'shares:' .. queue, P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant
   while tonumber(redis.call('HGET', shares, priority .. ':' .. tenant) or 0) < config('share') do
-    local id = redis.call('LPOP', P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant)
+    local id = redis.call('LINDEX', parked, 0)
     if not id then return end
+    if type(redis.pcall('EXISTS', key_of(id))) == 'table' then
+      redis.call('ZADD', P .. 'open', NOW, id)
+      return
+    end
+    redis.call('LPOP', parked)
     lower(shares, 'parked')
     list_message(id, queue, priority, tenant, false)
   end
@@ -111,8 +120,10 @@ local function unlist(id)
   elseif job[4] == '1' then
     redis.call('HSET', key_of(id), 'listed', 0)
     lower(shares, priority .. ':' .. tenant)
-    promote(queue, priority, tenant)
+  else
+    return
   end
+  promote(queue, priority, tenant)
 end
 
 -- Ends ----------------------------------------------------------------------------------------------------------------

@@ -31,18 +31,18 @@ end
 
 local function look(id)
   local job = key_of(id)
-  local r = redis.call('HMGET', job, 'state', 'root', 'deadline', 'task', 'queue', 'priority', 'pushed', 'lease', 'env')
-  local state, root = r[1], r[2]
+  local r = redis.call('HMGET', job, 'state', 'deadline', 'task', 'queue', 'priority', 'pushed', 'lease', 'env')
+  local state, root = r[1], root_of(id)
   if not state or TERMINAL[state] then
     redis.call('ZREM', P .. 'open', id)
     return
   end
-  local why = obstacle(id, root, r[3])
-  if why and (state ~= 'running' or tonumber(r[8]) <= NOW) then
-    drop(id, root, r[4], why)
+  local why = obstacle(id, root, r[2])
+  if why and (state ~= 'running' or tonumber(r[7]) <= NOW) then
+    drop(id, root, r[3], why)
     ended = ended + 1
-  elseif state == 'running' and tonumber(r[8]) > NOW then
-    redis.call('ZADD', P .. 'open', r[8], id)
+  elseif state == 'running' and tonumber(r[7]) > NOW then
+    redis.call('ZADD', P .. 'open', r[7], id)
   elseif state == 'running' then
     redis.call('HSET', job, 'state', 'queued')
     push(id, true)
@@ -51,20 +51,20 @@ local function look(id)
     redis.call('HSET', job, 'state', 'queued')
     push(id, false)
   elseif state == 'waiting' then
-    redis.call('ZADD', P .. 'open', r[3], id)
+    redis.call('ZADD', P .. 'open', r[2], id)
   else
-    if tonumber(r[7]) < head_pushed(r[5], r[6]) then
-      if id_of(r[9]) ~= id then
-        give_up(id, root, r[4], 'its message does not carry its id')
+    if tonumber(r[6]) < head_pushed(r[4], r[5]) then
+      if id_of(r[8]) ~= id then
+        give_up(id, root, r[3], 'its message does not carry its id')
         return
       elseif redis.call('HINCRBY', job, 'lost', 1) > LOST_LIMIT then
-        give_up(id, root, r[4], 'its message was delivered ' .. LOST_LIMIT .. ' times and never begun')
+        give_up(id, root, r[3], 'its message was delivered ' .. LOST_LIMIT .. ' times and never begun')
         return
       end
-      redis.call('RPUSH', list_of(r[5], r[6]), r[9])
+      redis.call('RPUSH', list_of(r[4], r[5]), r[8])
       again = again + 1
     end
-    redis.call('ZADD', P .. 'open', math.min(NOW + config('redeliver_ms'), tonumber(r[3])), id)
+    redis.call('ZADD', P .. 'open', math.min(NOW + config('redeliver_ms'), tonumber(r[2])), id)
   end
 end
 
