@@ -12,6 +12,7 @@ import celeryconfig
 from . import attempt, transport
 from .connection import jobs
 from .contracts.catalog import CATALOG, TaskSpec
+from .envelope import REQUEST
 from .errors import MaeariError
 from .signing import DEADLINE
 
@@ -32,9 +33,12 @@ class JobTask(Task[Any, None]):
     body: attempt.Body
 
     def run(self, payload: Any) -> None:
-        """Run one attempt; its result is stored by the record, not by Celery."""
-        signed_ms = getattr(self.request, DEADLINE, 0)
-        attempt.run(self.spec, type(self).body, str(self.request.id), payload, jobs(), signed_ms=signed_ms)
+        """Run one attempt; its result is stored by the record, not by Celery.
+
+        `payload`: the request, where the message did not come through our own channel.
+        """
+        signed_ms, request = getattr(self.request, DEADLINE, 0), getattr(self.request, REQUEST, payload)
+        attempt.run(self.spec, type(self).body, str(self.request.id), request, jobs(), signed_ms=signed_ms)
 
 
 def task(name: str) -> Callable[[attempt.Body], JobTask]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import random
@@ -41,8 +42,10 @@ log = logging.getLogger(__name__)
 Body = Callable[["Attempt", Any], BaseModel | None]
 """A task: reads its request, calls one engine method, gives the result. None: it goes on in the stages it opened."""
 
-OWNER = f"{socket.gethostname()}:{os.getpid()}"
-"""How a claim names its worker."""
+OWNER = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
+"""How a claim names its worker; a later process may have the same number."""
+
+_CLAIMS = itertools.count(1)
 
 
 class Attempt:
@@ -253,7 +256,7 @@ def run(spec: TaskSpec, body: Body, job_id: str, payload: Any, jobs: Jobs, *, si
 
 
 def _claim(spec: TaskSpec, job_id: str, payload: Any, jobs: Jobs, signed_ms: int) -> Claim:
-    owner = f"{OWNER}:{uuid.uuid4()}"
+    owner = f"{OWNER}:{next(_CLAIMS)}"
     claim = patiently(lambda: jobs.claim(job_id, owner))
     if isinstance(claim, Claim):
         return claim

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import json
 import re
 import uuid
@@ -26,6 +27,15 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}(/[a-z0-9/]{1,40})?")
 
 _ID_FIELD = re.compile(rf'"id"\s*:\s*"({_ID.pattern.replace("(/", "(?:/")})"')
 """Where the id stands in a message that is no JSON."""
+
+REQUEST = "request"
+"""Header in which a checked message carries its request, already read, to the task of the same process."""
+
+_NO_BODY = "[[null], {}, {}]"
+"""What Celery reads twice in place of a body that has been read."""
+
+_TAGS = itertools.count(1)
+"""Celery tells the deliveries of one process apart by them."""
 
 DEPTH = 64
 """Brackets within brackets; far beyond any request, far below what a JSON reader can take."""
@@ -112,7 +122,7 @@ def check(raw: bytes | str, queue: str | None = None, *, signing: Signing = UNSI
     priority = properties.get("priority", 0)
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise InvalidRequest("must be a whole number.", field="properties.priority")
-    return Checked(_normal(message, task, job_id, priority, deadline_ms), task, job_id, request, deadline_ms)
+    return Checked(_normal(message, task, job_id, priority, deadline_ms, request), task, job_id, request, deadline_ms)
 
 
 def job_id(raw: bytes | str) -> str:
@@ -126,7 +136,9 @@ def job_id(raw: bytes | str) -> str:
     return found if isinstance(found, str) and _ID.fullmatch(found) else ""
 
 
-def _normal(message: dict[str, Any], task: str, job_id: str, priority: int, deadline_ms: int) -> dict[str, Any]:
+def _normal(
+    message: dict[str, Any], task: str, job_id: str, priority: int, deadline_ms: int, request: Any
+) -> dict[str, Any]:
     """The message with nothing left to chance: a tag of its own, known headers only, arguments hidden from events."""
     message["headers"] = {
         "task": task,
@@ -138,10 +150,12 @@ def _normal(message: dict[str, Any], task: str, job_id: str, priority: int, dead
         "argsrepr": _HIDDEN,
         "kwargsrepr": "{}",
         DEADLINE: deadline_ms,
+        REQUEST: request,
     }
+    message["body"] = _NO_BODY
     message["properties"] = {
-        "delivery_tag": str(uuid.uuid4()),
-        "body_encoding": message["properties"].get("body_encoding") or "utf-8",
+        "delivery_tag": str(next(_TAGS)),
+        "body_encoding": "utf-8",
         "priority": priority,
         "delivery_info": {"exchange": "", "routing_key": CATALOG[task].queue, "priority": priority},
         "correlation_id": job_id,
@@ -195,9 +209,16 @@ def _loads(raw: bytes | str, what: str) -> Any:
         value = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"is not JSON: {str(error)[:120]}", field=what) from None
-    if _depth(value) > DEPTH:
+    if _brackets(raw) > DEPTH and _depth(value) > DEPTH:
         raise InvalidRequest(f"has more than {DEPTH} levels.", field=what)
     return value
+
+
+def _brackets(raw: bytes | str) -> int:
+    """Opening brackets: no value is deeper than it has of them, and few messages need a closer look."""
+    if isinstance(raw, bytes):
+        return raw.count(b"[") + raw.count(b"{")
+    return raw.count("[") + raw.count("{")
 
 
 def _depth(value: Any) -> int:

@@ -124,7 +124,9 @@ class Producer:
 
     @reaching()
     def _stored(self, job_id: str) -> dict[str, Any] | None:
-        stored, fault = self._client.get(CELERY_RESULT + job_id), self._client.hget(self.jobs.keys.job(job_id), "fault")
+        both = self._client.pipeline(transaction=False)
+        both.get(CELERY_RESULT + job_id).hget(self.jobs.keys.job(job_id), "fault")
+        stored, fault = both.execute()
         if fault:
             raise error_of(Fault.model_validate_json(fault))
         if stored:

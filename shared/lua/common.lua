@@ -30,8 +30,16 @@ local DEFAULTS = {
 local clock = redis.call('TIME')
 local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
+local limits
 local function config(name)
-  return tonumber(redis.call('HGET', P .. 'config', name) or DEFAULTS[name])
+  if not limits then      -- one read serves the whole script
+    local names = {}
+    for known in pairs(DEFAULTS) do names[#names + 1] = known end
+    local found = redis.call('HMGET', P .. 'config', unpack(names))
+    limits = {}
+    for at, known in ipairs(names) do limits[known] = tonumber(found[at] or DEFAULTS[known]) end
+  end
+  return limits[name]
 end
 
 local function key_of(id) return P .. 'job:' .. id end

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 
 from shared.contracts.base import EngineInfo
 from shared.contracts.rag import (
@@ -49,7 +50,7 @@ class ScriptedEmbedder:
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """One vector of unit length per text, in order."""
         time.sleep(self._batch_s)
-        return [self._vector(text) for text in texts]
+        return [_vector(text, self.dimension) for text in texts]
 
     def embed_query(self, text: str) -> list[float]:
         """As a passage."""
@@ -59,11 +60,13 @@ class ScriptedEmbedder:
         """Every character is a token."""
         return list(range(1, len(text) + 1))
 
-    def _vector(self, text: str) -> list[float]:
-        rng = random.Random(hashlib.sha256(text.encode()).digest())
-        raw = [rng.gauss(0.0, 1.0) for _ in range(self.dimension)]
-        length = math.sqrt(sum(value * value for value in raw))
-        return [value / length for value in raw]
+
+@lru_cache(256)
+def _vector(text: str, dimension: int) -> list[float]:
+    rng = random.Random(hashlib.sha256(text.encode()).digest())
+    raw = [rng.gauss(0.0, 1.0) for _ in range(dimension)]
+    length = math.sqrt(sum(value * value for value in raw))
+    return [value / length for value in raw]
 
 
 class ScriptedRetriever:
