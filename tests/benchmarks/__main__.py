@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks [SECTION ...]`: ratios measured in one run; the last line is one JSON object.
 
-Sections: generation, pipelining, hops, turn, idle. Machines are noisy: what counts are ratios of medians from interleaved
-rounds, and the spread is shown.
+Writes docs/benchmarks.json, and from it docs/benchmarks.md and its pictures. What counts are ratios of medians from
+interleaved rounds; machines are noisy, so the spread is shown, and what else the machine did.
 """
 
 from __future__ import annotations
@@ -9,26 +9,38 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import signal
+import sys
 import tempfile
+import time
+from dataclasses import asdict
 from pathlib import Path
 
-SECTIONS = ("generation", "pipelining", "hops", "turn", "idle")
+from . import machine, report
+
+SECTIONS = ("generation", "hops", "turn", "pipelining", "throughput", "scale", "start", "idle")
 
 
 def main() -> None:
-    """Run the sections that were asked for."""
+    """Run the sections that were asked for; the others keep their place in the report."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("sections", nargs="*", help=f"any of {', '.join(SECTIONS)}; default: all")
-    chosen = parser.parse_args().sections or SECTIONS
-    figures: dict[str, object] = {}
-    for section in chosen:
-        module = importlib.import_module(f"tests.benchmarks.{section}")
-        print(f"\n{section}: {(module.__doc__ or '').splitlines()[0]}", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            found = module.measure(Path(folder))
-        for name, value in found.items():
-            print(f"  {name:<36} {value}", flush=True)
-        figures |= {f"{section}.{name}": value for name, value in found.items()}
+    parser.add_argument("--dry", action="store_true", help="leave the report as it is")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves nothing running on its way out
+    figures: dict[str, float] = {}
+    for name in options.sections or SECTIONS:
+        module = importlib.import_module(f"tests.benchmarks.{name}")
+        print(f"\n{name}: {(module.__doc__ or '').splitlines()[0]}", flush=True)
+        watch = machine.Watch()
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="maeari-bench-") as folder:
+            section = module.measure(Path(folder))
+        print(report.plain(section), flush=True)
+        print(f"  ({time.perf_counter() - began:.0f} s; {watch.noise()})", flush=True)
+        figures |= {f"{name}.{figure}": value for figure, value in section.figures.items()}
+        if not options.dry:
+            report.update(name, asdict(section), module.__doc__ or "", watch.noise())
     print(json.dumps(figures))
 
 

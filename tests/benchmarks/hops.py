@@ -1,34 +1,297 @@
-"""A no-op job of 1 kB with every promise kept: push, claim, lease, finish, seen by the caller."""
+"""A no-op job of 1 kB from caller to caller: this cluster with every promise kept, beside what else carries jobs on Redis.
+
+Each system has a Redis, a worker and a client of its own; while one is measured, the others are frozen.
+"""
 
 from __future__ import annotations
 
-import time
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from .stage import median, quantile, stage
+from tests.support.servers import RedisServer
 
-SINGLE, BURST = 400, 3000
-PAYLOAD = {"texts": ["가" * 300]}
+from .child import Child, Group, base_environment
+from .measures import Section, Table, median, number, quantile, ratios, spread
+from .peers.environment import Peers, ensure
+
+ROUNDS, TRIPS, BURST, CHAIN, WARM_UP = (
+    int(os.environ.get(f"BENCH_HOPS_{name}", default))
+    for name, default in {"ROUNDS": 3, "TRIPS": 300, "BURST": 5000, "CHAIN": 100, "WARM_UP": 50}.items()
+)
+OURS = "this cluster"
+CELERY = ["-m", "celery", "-A", "tests.benchmarks.peers.stock_celery", "worker", "--loglevel", "ERROR"]
+CELERY += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+STAGES = ("first", "second", "third")
 
 
-def measure(folder: Path) -> dict[str, Any]:
-    """Round trips one after another, then a burst."""
-    with stage(folder, ["rag"], MAEARI_ENGINES="scripted", MAEARI_TASK_EVENTS="false", MAEARI_TENANT_SHARE="16") as on:
-        trips = []
-        for _ in range(SINGLE):
-            began = time.perf_counter()
-            job = on.producer.submit("rag.embed", PAYLOAD)
-            for _ in on.producer.follow(job.job_id, timeout_s=30):
-                pass
-            trips.append((time.perf_counter() - began) * 1000)
-        began = time.perf_counter()
-        jobs = [on.producer.submit("rag.embed", PAYLOAD).job_id for _ in range(BURST)]
-        for job_id in jobs:
-            on.producer.result(job_id, timeout_s=120)
-        burst = BURST / (time.perf_counter() - began)
-    return {
-        "round_trip_ms_p50": median(trips),
-        "round_trip_ms_p95": quantile(trips, 0.95),
-        "burst_jobs_per_s": round(burst),
+@dataclass
+class Figures:
+    """What the rounds gave: milliseconds, jobs per second, CPU seconds per 1,000 jobs."""
+
+    trips: list[float] = field(default_factory=list)
+    trip_medians: list[float] = field(default_factory=list)
+    burst: list[float] = field(default_factory=list)
+    worker_cpu: list[float] = field(default_factory=list)
+    client_cpu: list[float] = field(default_factory=list)
+    redis_cpu: list[float] = field(default_factory=list)
+
+
+class System:
+    """Redis, workers and a client of one contender."""
+
+    def __init__(
+        self, name: str, folder: Path, *, client: Sequence[str], workers: dict[str, Sequence[str]], **variables: str
+    ) -> None:
+        """`client`, `workers`: commands; the client's answers begin when its first job has come back."""
+        self.name = name
+        self.figures = Figures()
+        folder.mkdir(parents=True)
+        self.server = RedisServer(folder / "redis", "--appendfsync", "everysec")
+        environment = base_environment(BENCH_REDIS=self.server.url, MAEARI_REDIS_URL=self.server.url, **variables)
+        environment["MAEARI_HOME"] = str(folder)
+        self.workers = [Group(command, folder / f"{label}.log", environment) for label, command in workers.items()]
+        self.client = Child(client, folder / "client.log", environment, needs=self.workers)
+
+    @contextlib.contextmanager
+    def awake(self, what: str = "trips") -> Iterator[None]:
+        """Thawed and warm for the block, frozen behind it."""
+        self.server.thaw()
+        for group in (*self.workers, self.client):
+            group.thaw()
+        self.client.ask(what, WARM_UP)
+        try:
+            yield
+        finally:
+            self.freeze()
+
+    def freeze(self) -> None:
+        """Take no core."""
+        for group in (self.client, *self.workers):
+            group.freeze()
+        self.server.freeze()
+
+    def round(self) -> None:
+        """Single trips, then a burst."""
+        with self.awake():
+            trips = self.client.ask("trips", TRIPS)
+            before = self._cpu()
+            seconds = self.client.ask("burst", BURST)
+            after = self._cpu()
+        self.figures.trips += trips
+        self.figures.trip_medians.append(median(trips))
+        self.figures.burst.append(BURST / seconds)
+        columns = (self.figures.worker_cpu, self.figures.client_cpu, self.figures.redis_cpu)
+        for column, start, end in zip(columns, before, after, strict=True):
+            column.append((end - start) / BURST * 1000)
+
+    def _cpu(self) -> tuple[float, float, float]:
+        redis = self.server.client.info("cpu")
+        return (
+            sum(worker.cpu_s() for worker in self.workers),
+            self.client.cpu_s(),
+            float(redis["used_cpu_sys"]) + float(redis["used_cpu_user"]),
+        )
+
+    def chain(self) -> list[float]:
+        """Milliseconds of chains of three."""
+        with self.awake("chain"):
+            found: list[float] = self.client.ask("chain", CHAIN)
+            return found
+
+    def close(self) -> None:
+        """Leave nothing."""
+        for group in (self.client, *self.workers):
+            group.close()
+        self.server.close()
+
+
+Make = Callable[[Path], System]
+
+
+def _module(name: str, *arguments: str, python: str = sys.executable) -> list[str]:
+    return [python, "-m", f"tests.benchmarks.{name}", *arguments]
+
+
+def _cluster(folder: Path, *roles: str) -> System:
+    """The cluster as it is deployed, with engines that take no time; one tenant hands in all jobs."""
+    zero = {"MAEARI_SCRIPTED_TOKEN_MS": "0", "MAEARI_SCRIPTED_SENTENCE_MS": "0", "MAEARI_SCRIPTED_REPLY": "네."}
+    return System(
+        OURS,
+        folder,
+        client=_module("cluster_client"),
+        workers={
+            f"{role}-{place}": [sys.executable, "-m", "workers", role, "--name", f"{role}-{place}@bench"]
+            for place, role in enumerate(roles)
+        },
+        MAEARI_ENGINES="scripted",
+        MAEARI_TASK_EVENTS="false",
+        MAEARI_TENANT_SHARE="16",
+        MAEARI_TENANT_LIMIT="10000",
+        **zero,
+    )
+
+
+def _celery(name: str, *options: str) -> Make:
+    return lambda folder: System(
+        name,
+        folder,
+        client=_module("peers.stock_celery"),
+        workers={"worker": [sys.executable, *CELERY, "--queues", "jobs", *options]},
+    )
+
+
+def _raw(folder: Path) -> System:
+    client = _module("peers.raw_redis", "client")
+    return System("raw Redis", folder, client=client, workers={"worker": _module("peers.raw_redis", "worker", "jobs")})
+
+
+def _taskiq(python: str) -> Make:
+    command = [python, "-m", "taskiq", "worker", "tests.benchmarks.peers.taskiq_app:broker"]
+    command += ["--workers", "1", "--log-level", "ERROR", "--max-async-tasks", "64"]
+    client = _module("peers.taskiq_app", python=python)
+    return lambda folder: System("Taskiq", folder, client=client, workers={"worker": command})
+
+
+def _dramatiq(python: str) -> Make:
+    command = [python, "-m", "dramatiq", "tests.benchmarks.peers.dramatiq_app", "--processes", "1", "--threads", "8"]
+    client = _module("peers.dramatiq_app", python=python)
+    return lambda folder: System("Dramatiq", folder, client=client, workers={"worker": command})
+
+
+def _systems(peers: Peers) -> dict[str, Make]:
+    found: dict[str, Make] = {
+        "raw Redis": _raw,
+        OURS: lambda folder: _cluster(folder, "rag"),
+        "Celery, threads": _celery("Celery, threads", "--pool", "threads", "--concurrency", "8"),
+        "Celery, prefork": _celery("Celery, prefork", "--pool", "prefork", "--concurrency", "2"),
     }
+    if "taskiq" not in peers.missing:
+        found["Taskiq"] = _taskiq(peers.python)
+    if "dramatiq" not in peers.missing:
+        found["Dramatiq"] = _dramatiq(peers.python)
+    return found
+
+
+def _chains() -> dict[str, Make]:
+    def celery(folder: Path) -> System:
+        threads = ["--pool", "threads", "--concurrency", "8"]
+        workers = {
+            stage: [sys.executable, *CELERY, "--hostname", f"{stage}@bench", "--queues", stage, *threads]
+            for stage in STAGES
+        }
+        return System("Celery, threads", folder, client=_module("peers.stock_celery"), workers=workers)
+
+    def raw(folder: Path) -> System:
+        workers = {
+            stage: _module("peers.raw_redis", "worker", stage, *further)
+            for stage, *further in (("first", "second"), ("second", "third"), ("third",))
+        }
+        return System("raw Redis", folder, client=_module("peers.raw_redis", "client"), workers=workers)
+
+    return {
+        "raw Redis": raw,
+        OURS: lambda folder: _cluster(folder, "conductor", "llm", "conductor"),
+        "Celery, threads": celery,
+    }
+
+
+@contextlib.contextmanager
+def _all(folder: Path, makers: dict[str, Make], section: Section, first: str = "trips") -> Iterator[list[System]]:
+    """Every contender that comes up, frozen; of one that does not, the section says why."""
+    systems: list[System] = []
+    try:
+        for place, (name, make) in enumerate(makers.items()):
+            system = make(folder / str(place))
+            systems.append(system)
+            try:
+                system.client.ask(first, 3)
+                system.freeze()
+            except RuntimeError as error:
+                section.notes.append(f"{name} was not run: {error}")
+                systems.remove(system)
+                system.close()
+        yield systems
+    finally:
+        for system in systems:
+            system.close()
+
+
+def measure(folder: Path) -> Section:
+    """Interleaved rounds of single trips and bursts; then chains of three stages."""
+    section = Section()
+    peers = ensure()
+    section.notes += [f"{name} was not run: {reason}" for name, reason in peers.missing.items() if name in _HERE]
+    with _all(folder / "single", _systems(peers), section) as systems:
+        for _ in range(ROUNDS):
+            for system in systems:
+                system.round()
+        _report(section, systems)
+    with _all(folder / "chain", _chains(), section, "chain") as systems:
+        chains = {system.name: list[float]() for system in systems}
+        for _ in range(ROUNDS):
+            for system in systems:
+                chains[system.name] += system.chain()
+        _report_chains(section, chains)
+    return section
+
+
+_HERE = ("taskiq", "dramatiq")
+
+
+def _report(section: Section, systems: list[System]) -> None:
+    ours = next(system for system in systems if system.name == OURS).figures
+    rows = []
+    for system in systems:
+        found = system.figures
+        trips = [number(quantile(found.trips, share)) for share in (0.5, 0.95, 0.99)]
+        cpu = [number(median(column)) for column in (found.worker_cpu, found.client_cpu, found.redis_cpu)]
+        rows.append([system.name, *trips, number(median(found.burst)), spread(found.burst), *cpu])
+        if system.name != OURS:
+            rate = ratios(ours.burst, found.burst)
+            section.figures[f"burst_over_{_slug(system.name)}"] = median(rate)
+            section.figures[f"round_trip_over_{_slug(system.name)}"] = median(
+                ratios(ours.trip_medians, found.trip_medians)
+            )
+            section.figures[f"worker_cpu_over_{_slug(system.name)}"] = median(ratios(ours.worker_cpu, found.worker_cpu))
+    columns = ["system", "round trip p50, ms", "p95", "p99", f"burst of {BURST:,}, jobs/s", "rounds"]
+    columns += ["worker CPU, s per 1,000", "client CPU", "Redis CPU"]
+    section.tables.append(Table("A no-op job of 1 kB", columns, rows))
+    section.figures["round_trip_ms_p50"] = quantile(ours.trips, 0.5)
+    section.figures["round_trip_ms_p95"] = quantile(ours.trips, 0.95)
+    section.figures["round_trip_ms_p99"] = quantile(ours.trips, 0.99)
+    section.figures["burst_jobs_per_s"] = round(median(ours.burst))
+    section.at_most("one hop, every promise kept, p50", section.figures["round_trip_ms_p50"], 2.0, " ms")
+    for name, aim in (("Celery, threads", 1.5), ("Taskiq", 1.0), ("Dramatiq", 1.0)):
+        if (figure := section.figures.get(f"burst_over_{_slug(name)}")) is not None:
+            section.at_least(f"burst of {BURST:,} / {name}", figure, aim)
+    section.pictures.append(
+        {
+            "kind": "distribution",
+            "file": "bench-hops.svg",
+            "caption": "Round trips of a no-op job: share of jobs that are back within that time.",
+            "unit": "ms",
+            "series": {system.name: sorted(system.figures.trips) for system in systems},
+        }
+    )
+
+
+def _report_chains(section: Section, chains: dict[str, list[float]]) -> None:
+    rows = [[name, *(number(quantile(trips, share)) for share in (0.5, 0.95, 0.99))] for name, trips in chains.items()]
+    section.tables.append(Table("Three stages on three workers", ["system", "p50, ms", "p95", "p99"], rows))
+    section.figures["three_stages_ms_p50"] = median(chains[OURS])
+    for name, trips in chains.items():
+        if name != OURS:
+            section.figures[f"three_stages_over_{_slug(name)}"] = round(median(chains[OURS]) / median(trips), 3)
+    section.at_most("three stages on three workers, p50", median(chains[OURS]), 5.0, " ms")
+    section.notes.append(
+        "The cluster's three stages are a written turn without context or speech (start, generate, finish: two conductors "
+        "and an llm worker) with an engine that takes no time: prompt, memory and events are real. The peers' stages are no-ops."
+    )
+
+
+def _slug(name: str) -> str:
+    return name.lower().replace(",", "").replace(" ", "_")

