@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from .errors import BrokerUnavailable
+from .errors import AccessDenied, BrokerUnavailable
 from .jobs import Jobs
 from .keys import Keys
 from .settings import Settings, settings
@@ -32,6 +32,9 @@ PATIENCE_S = 10.0
 
 _LATER = re.compile(r"\b(OOM|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|LOADING|BUSY|MISCONF|NOREPLICAS|UNBLOCKED)\b")
 """Codes with which Redis refuses now what it will do later; within a script they stand in the middle of the text."""
+
+_DENIED = re.compile("ACL failure in script|user executing the script can't")
+"""How Redis says within a script that its caller may not; the words depend on its version."""
 
 _REFUSED = (
     redis.ConnectionError,
@@ -51,6 +54,12 @@ def is_trouble(error: redis.RedisError) -> bool:
     return isinstance(error, _REFUSED) or bool(_LATER.search(str(error)))
 
 
+def is_denial(error: redis.RedisError) -> bool:
+    """Redis knows this user and forbids it, or does not know it; asking again changes nothing."""
+    denied = isinstance(error, redis.exceptions.NoPermissionError | redis.AuthenticationError)
+    return denied or bool(_DENIED.search(str(error)))
+
+
 def patiently(step: Callable[[], T]) -> T:
     """Do a step that may be repeated, as soon as Redis lets it through: finished work is too dear to be thrown away."""
     until = time.monotonic() + TROUBLE_S
@@ -65,10 +74,12 @@ def patiently(step: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def reaching(hint: str = "") -> Iterator[None]:
-    """Redis's trouble as `BrokerUnavailable`, with `hint` for the caller."""
+    """Redis's trouble as `BrokerUnavailable`, with `hint` for the caller; its refusal as `AccessDenied`."""
     try:
         yield
     except redis.RedisError as error:
+        if is_denial(error):
+            raise AccessDenied(f"({error})") from error
         raise BrokerUnavailable(f"{_reason(error)} {hint}".strip()) from error
 
 

@@ -245,6 +245,12 @@ class BrokerUnavailable(MaeariError):
     retryable = True
 
 
+class AccessDenied(MaeariError):
+    """Redis does not let this user do that."""
+
+    code = "access_denied"
+
+
 class ConfigurationInvalid(MaeariError):
     """The configuration is not usable."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,18 @@ class ScriptedCluster:
     """Workers by name (`llm-1`: the first of role llm) at one Redis, or at a proxy before it."""
 
     def __init__(
-        self, folder: Path, *names: str, server: RedisServer, url: str | None = None, **settings: str | float
+        self,
+        folder: Path,
+        *names: str,
+        server: RedisServer,
+        url: str | None = None,
+        urls: Mapping[str, str] | None = None,
+        **settings: str | float,
     ) -> None:
-        """`url`: where the workers find Redis, if not at the `server` itself; `settings`: as in `shared.settings`."""
+        """`url`: where the workers find Redis, if not at the `server` itself; `urls`: the same by role.
+
+        `settings`: as in `shared.settings`.
+        """
         self.folder = folder
         self.server = server
         self.producer = Producer(self.server.url)
@@ -43,6 +52,7 @@ class ScriptedCluster:
             "MAEARI_ENGINES": "scripted",
             "MAEARI_LOG_LEVEL": "INFO",
         } | _environment(settings)
+        self._urls = urls or {}
         self.workers: dict[str, WorkerProcess] = {}
         self.add(*names)
 
@@ -51,7 +61,8 @@ class ScriptedCluster:
         environment = self._environment | _environment(settings)
         for name in names:
             role = name.split("-")[0]
-            self.workers[name] = WorkerProcess(role, self.folder, environment, name=f"{name}@test")
+            own = {"MAEARI_REDIS_URL": self._urls[role]} if role in self._urls else {}
+            self.workers[name] = WorkerProcess(role, self.folder, environment | own, name=f"{name}@test")
         self._wait_ready(names)
 
     def restart(self, *names: str) -> None:

@@ -40,10 +40,11 @@ IN_MEMORY = ("--appendonly", "no")
 class RedisServer:
     """A Redis with an append-only file that can be killed, frozen and started again on the same data."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, credentials: str = "") -> None:
+        """`credentials`: `user:password` of whoever may do everything, where the options shut the others out."""
         self.folder = folder
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = f"redis://{credentials}@127.0.0.1:{self.port}/0".replace("//@", "//")
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
