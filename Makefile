@@ -6,7 +6,7 @@ BIN := .venv/bin
 FOLDERS := tests/unit tests/contracts tests/integration tests/acceptance tests/chaos
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format models bench chaos up down clean
+.PHONY: help setup demo test interop lint format models bench chaos up down clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,8 +17,12 @@ setup: ## make the environment (minutes at first, under 3 seconds later)
 demo: setup ## ask a spoken question of the whole cluster and keep the spoken answer
 	@$(BIN)/maeari demo
 
-test: setup lint ## look at the code, then run unit, contracts, integration and acceptance tests
+test: setup lint ## look at the code, then run unit, contracts, integration, acceptance and interop tests
 	@$(BIN)/python -m pytest $(FOLDERS)
+	@$(BIN)/python -m tests.interop
+
+interop: setup ## compile the Java client and run it against a real cluster
+	@$(BIN)/python -m tests.interop
 
 lint: setup ## style, format, types, import walls
 	@$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 APT_TIMEOUT_S = 900
 
@@ -38,6 +39,17 @@ def has_venv() -> bool:
     return importlib.util.find_spec("ensurepip") is not None
 
 
+def has_jackson() -> bool:
+    """The JSON library of the Java client."""
+    names = ("core", "databind", "annotations")
+    return all(Path(f"/usr/share/java/jackson-{name}.jar").is_file() for name in names)
+
+
+def has_junit() -> bool:
+    """The test library of the Java client, with its console."""
+    return Path("/usr/share/java/junit-platform-console.jar").is_file()
+
+
 PACKAGES = (
     Package(
         f"python{sys.version_info.major}.{sys.version_info.minor}-venv",
@@ -51,6 +63,13 @@ PACKAGES = (
     ),
     Package("ffmpeg", has_ffmpeg, "only WAV audio can be read, and the neural voice does not load"),
     Package("redis-server", has_redis, "the Redis 6.2 inside the Python environment is used instead"),
+    Package(
+        "openjdk-17-jdk-headless",
+        lambda: shutil.which("javac") is not None,
+        "the Java client is not compiled, so `make interop` fails",
+    ),
+    Package("libjackson2-databind-java", has_jackson, "the Java client is not compiled, so `make interop` fails"),
+    Package("junit5", has_junit, "the Java client's tests are not compiled, so `make interop` fails"),
 )
 
 

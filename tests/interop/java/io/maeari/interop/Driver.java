@@ -12,6 +12,7 @@ import io.maeari.client.Job;
 import io.maeari.client.MaeariClient;
 import io.maeari.client.MessageSigner;
 import io.maeari.client.Priority;
+import io.maeari.client.RedisPort;
 import io.maeari.client.SubmitOptions;
 import io.maeari.client.error.BlobException;
 import io.maeari.client.error.InvalidRequestException;
@@ -19,10 +20,18 @@ import io.maeari.client.error.JobEndedException;
 import io.maeari.client.error.MaeariException;
 import io.maeari.client.event.Event;
 import io.maeari.client.request.EmbedRequest;
+import io.maeari.client.request.EnrolRequest;
 import io.maeari.client.request.GenerateRequest;
 import io.maeari.client.request.JsonRequest;
+import io.maeari.client.request.KnowledgeAddRequest;
+import io.maeari.client.request.KnowledgeDeleteRequest;
+import io.maeari.client.request.KnowledgeListRequest;
+import io.maeari.client.request.KnowledgeReembedRequest;
 import io.maeari.client.request.MaeariRequest;
+import io.maeari.client.request.RetrieveRequest;
+import io.maeari.client.request.Sampling;
 import io.maeari.client.request.SynthesizeRequest;
+import io.maeari.client.request.TrainRequest;
 import io.maeari.client.request.TranscribeRequest;
 import io.maeari.client.request.TurnRequest;
 import io.maeari.client.resp.SocketRedisPort;
@@ -30,52 +39,66 @@ import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
+import java.lang.reflect.Proxy;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Base64;
+import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 
 /**
- * The Java client as a process that tests talk to: a JSON object a line comes in, one with the same {@code id} goes out. Commands run at
- * once, each in a thread of its own; what they do is in the methods below.
+ * The Java client as a process that tests talk to: a JSON object a line comes in, one with the same {@code id} goes out.
+ * Commands run at once, each in a thread of its own; what they do is in the methods below.
  */
 public final class Driver {
     private static final ObjectMapper JSON = new ObjectMapper();
     private static final ObjectMapper STRICT = JSON.copy().enable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES);
-    private static final Map<String, Class<? extends MaeariRequest<?>>> TYPES = Map.of(
-            "turns.start", TurnRequest.class,
-            "llm.generate", GenerateRequest.class,
-            "stt.transcribe", TranscribeRequest.class,
-            "tts.synthesize", SynthesizeRequest.class,
-            "rag.embed", EmbedRequest.class);
+    private static final Map<String, Class<? extends MaeariRequest<?>>> TYPES = Map.ofEntries(
+            Map.entry("turns.start", TurnRequest.class),
+            Map.entry("llm.generate", GenerateRequest.class),
+            Map.entry("stt.transcribe", TranscribeRequest.class),
+            Map.entry("tts.synthesize", SynthesizeRequest.class),
+            Map.entry("tts.enrol", EnrolRequest.class),
+            Map.entry("rag.embed", EmbedRequest.class),
+            Map.entry("rag.retrieve", RetrieveRequest.class),
+            Map.entry("knowledge.add", KnowledgeAddRequest.class),
+            Map.entry("knowledge.list", KnowledgeListRequest.class),
+            Map.entry("knowledge.delete", KnowledgeDeleteRequest.class),
+            Map.entry("knowledge.reembed", KnowledgeReembedRequest.class),
+            Map.entry("training.run", TrainRequest.class));
 
     private final MaeariClient client;
+    private final String application;
+    private final String secret;
     private final Blobs blobs;
     private final PrintStream out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
 
-    private Driver(String url, String blobs, String secret) {
-        MaeariClient.Builder builder =
-                MaeariClient.builder(new SocketRedisPort(url)).application("java").tenant("t");
-        if (!secret.isEmpty()) {
-            builder.signer(new MessageSigner(secret));
-        }
-        this.client = builder.build();
+    private Driver(String url, String blobs, String application, String secret) {
+        this.application = application;
+        this.secret = secret;
+        this.client = client(new SocketRedisPort(url));
         this.blobs = new Blobs(new FolderBlobStore(Path.of(blobs)));
+    }
+
+    private MaeariClient client(RedisPort redis) {
+        MessageSigner signer = secret.isEmpty() ? null : new MessageSigner(secret);
+        return MaeariClient.builder(redis).application(application).tenant("t").signer(signer).build();
     }
 
     /**
      * Serves until its input ends.
      *
-     * @param arguments URL of Redis, folder of blobs, secret (may be empty)
+     * @param arguments URL of Redis, folder of blobs, name of the application, secret (may be empty)
      * @throws IOException when its input breaks
      */
     public static void main(String[] arguments) throws IOException {
-        Driver driver = new Driver(arguments[0], arguments[1], arguments[2]);
+        Driver driver = new Driver(arguments[0], arguments[1], arguments[2], arguments[3]);
         ExecutorService threads = Executors.newCachedThreadPool();
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = in.readLine(); line != null; line = in.readLine()) {
@@ -104,7 +127,8 @@ public final class Driver {
 
     private Object run(JsonNode command) throws IOException {
         return switch (command.path("do").asText()) {
-            case "submit" -> submit(command);
+            case "submit" -> submit(client, command);
+            case "arguments" -> arguments(command);
             case "follow" -> follow(command);
             case "result" -> client.result(job(command), resultType(command), timeout(command));
             case "cancel" -> client.cancel(job(command));
@@ -117,7 +141,19 @@ public final class Driver {
         };
     }
 
-    private Map<String, Object> submit(JsonNode command) throws IOException {
+    /** What the enqueue script would be given; nothing is sent. */
+    private List<?> arguments(JsonNode command) throws IOException {
+        List<Object> given = new ArrayList<>();
+        Object port = Proxy.newProxyInstance(
+                Driver.class.getClassLoader(), new Class<?>[] {RedisPort.class}, (self, method, arguments) -> {
+                    given.addAll((List<?>) arguments[2]);
+                    return List.of("ok");
+                });
+        submit(client((RedisPort) port), command);
+        return given;
+    }
+
+    private static Map<String, Object> submit(MaeariClient client, JsonNode command) throws IOException {
         Job<?> job = client.submit(request(command), options(command));
         return Map.of("job_id", job.id(), "created", job.created());
     }
@@ -127,7 +163,7 @@ public final class Driver {
         String task = command.path("task").asText();
         JsonNode request = command.path("request");
         if (command.path("raw").asBoolean()) {
-            Map<String, Object> fields = new java.util.HashMap<>();
+            Map<String, Object> fields = new HashMap<>();
             request.fields().forEachRemaining(field -> fields.put(field.getKey(), field.getValue()));
             return new JsonRequest(task, fields);
         }
@@ -161,12 +197,13 @@ public final class Driver {
         List<Job<?>> jobs = new ArrayList<>();
         for (int number = 0; number < command.path("count").asInt(); number++) {
             TurnRequest turn = TurnRequest.text("artist", "flood-" + number, "질문 " + number + " 🌊")
-                    .withTenant("t" + number % 20);
+                    .withTenant("t" + number % 20)
+                    .withSampling(Sampling.maxTokens(12));
             jobs.add(client.submit(turn, SubmitOptions.DEFAULTS.withJobId("flood." + number)));
         }
-        Map<String, EventStream> streams = new java.util.LinkedHashMap<>();
+        Map<String, EventStream> streams = new LinkedHashMap<>();
         jobs.forEach(job -> streams.put(job.id(), job.events(timeout(command))));
-        Map<String, List<Event>> found = new java.util.LinkedHashMap<>();
+        Map<String, List<Event>> found = new LinkedHashMap<>();
         streams.forEach((id, events) -> {
             List<Event> heard = new ArrayList<>();
             events.forEach(heard::add);
@@ -204,7 +241,8 @@ public final class Driver {
     }
 
     private static Class<?> resultType(JsonNode command) throws IOException {
-        return STRICT.readValue("{}", TYPES.get(command.path("task").asText())).resultType();
+        MaeariRequest<?> blank = STRICT.readValue("{}", TYPES.get(command.path("task").asText()));
+        return blank.resultType();
     }
 
     private static ObjectNode described(MaeariException error) {

@@ -11,7 +11,7 @@ final class Envelope {
     /**
      * The message that asks for a task; {@code signer} may be null.
      *
-     * @param deadlineMs milliseconds since the epoch, 0 for none; only a signed message carries it
+     * @param deadlineMs milliseconds since the epoch; only a signed message carries it
      */
     static String build(
             String task, String jobId, ObjectNode request, Priority priority, long deadlineMs, MessageSigner signer) {

@@ -35,6 +35,10 @@ import java.util.regex.Pattern;
 public final class MaeariClient implements AutoCloseable {
     private static final Pattern ID = Pattern.compile("[A-Za-z0-9][A-Za-z0-9._:-]{0,127}");
     private static final Duration PRESENCE_TTL = Duration.ofSeconds(15);
+    /** What the contract says of signed jobs: their deadline when the caller names none, and the farthest one. */
+    private static final Duration SIGNED_DEADLINE = Duration.ofMinutes(15);
+
+    private static final Duration SIGNED_HORIZON = Duration.ofDays(1);
     private static final long FIRST_PAUSE_MS = 20;
     private static final long LONGEST_PAUSE_MS = 1_000;
 
@@ -107,8 +111,8 @@ public final class MaeariClient implements AutoCloseable {
     private boolean enqueue(String id, MaeariRequest<?> request, SubmitOptions options) {
         Catalog.Entry entry = Catalog.entry(request.task());
         ObjectNode payload = payload(request);
-        long within = options.deadline() == null ? 0 : Math.max(1, options.deadline().toMillis());
-        long deadlineMs = within == 0 ? 0 : System.currentTimeMillis() + within;
+        long within = within(options.deadline());
+        long deadlineMs = System.currentTimeMillis() + within;
         List<String> arguments = List.of(
                 prefix,
                 id,
@@ -128,6 +132,18 @@ public final class MaeariClient implements AutoCloseable {
             default -> throw new InvalidRequestException(
                     "invalid_message", "The cluster answered " + answer, "message");
         };
+    }
+
+    /** Milliseconds from now, 0 for the cluster's default; a signed job always says its own. */
+    private long within(Duration deadline) {
+        if (deadline == null) {
+            return signer == null ? 0 : SIGNED_DEADLINE.toMillis();
+        }
+        if (signer != null && deadline.compareTo(SIGNED_HORIZON) > 0) {
+            throw new InvalidRequestException(
+                    "invalid_request", "A signed job's deadline is at most " + SIGNED_HORIZON + " ahead.", "deadline");
+        }
+        return Math.max(1, deadline.toMillis());
     }
 
     private ObjectNode payload(MaeariRequest<?> request) {

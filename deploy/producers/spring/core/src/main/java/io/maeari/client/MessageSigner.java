@@ -12,16 +12,21 @@ import javax.crypto.spec.SecretKeySpec;
  */
 public final class MessageSigner {
     private static final String ALGORITHM = "HmacSHA256";
+    private static final int LEAST_KEY = 32;
 
     private final SecretKeySpec key;
 
     /**
      * A signer.
      *
-     * @param secret the same as the cluster's
+     * @param secret one of the cluster's {@code MAEARI_SIGNING_KEYS}, 32 bytes of UTF-8 or more; nothing is decoded
      */
     public MessageSigner(String secret) {
-        this.key = new SecretKeySpec(secret.getBytes(StandardCharsets.UTF_8), ALGORITHM);
+        byte[] bytes = secret.strip().getBytes(StandardCharsets.UTF_8);
+        if (bytes.length < LEAST_KEY) {
+            throw new IllegalArgumentException("A signing key has at least " + LEAST_KEY + " bytes.");
+        }
+        this.key = new SecretKeySpec(bytes, ALGORITHM);
     }
 
     /**
@@ -29,7 +34,7 @@ public final class MessageSigner {
      *
      * @param jobId the job
      * @param task its task
-     * @param deadlineMs milliseconds since the epoch, 0 for none
+     * @param deadlineMs milliseconds since the epoch; a signed job always has a deadline
      * @param body the message's {@code body}, as it is
      * @return {@code v1=} and 64 hexadecimal digits
      */

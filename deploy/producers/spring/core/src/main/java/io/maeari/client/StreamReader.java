@@ -119,7 +119,6 @@ final class StreamReader implements AutoCloseable {
         while (waitForWork()) {
             try {
                 read();
-                connected = true;
                 failures = 0;
             } catch (BrokerRefusedException error) {
                 failures = isolate() ? 0 : failures + 1;
@@ -152,7 +151,9 @@ final class StreamReader implements AutoCloseable {
     private void read() {
         Map<String, String> positions = positions();
         if (!positions.isEmpty()) {
-            deliver(opened().read(positions, COUNT, block));
+            List<StreamEntry> entries = opened().read(positions, COUNT, block);
+            connected = true;
+            deliver(entries);
             lookAfterSilentJobs();
         }
     }

@@ -11,7 +11,9 @@ import io.maeari.client.error.InvalidRequestException;
 import io.maeari.client.error.JobCancelledException;
 import io.maeari.client.error.JobNotFoundException;
 import io.maeari.client.error.JobRejectedException;
+import io.maeari.client.error.MaeariException;
 import io.maeari.client.error.QueueFullException;
+import io.maeari.client.error.RedisErrors;
 import io.maeari.client.request.EmbedRequest;
 import io.maeari.client.request.JsonRequest;
 import io.maeari.client.request.TurnRequest;
@@ -24,8 +26,6 @@ import org.junit.jupiter.api.Test;
 
 class MaeariClientTest {
     private static final TurnRequest TURN = TurnRequest.text("artist", "s", "안녕 🌊");
-
-    private static final String SIGNED_BODY = "[[{\"texts\":[\"안녕 🌊\"]}],{},{}]";
 
     private final FakeRedis redis = new FakeRedis();
     private final MaeariClient client =
@@ -110,6 +110,14 @@ class MaeariClientTest {
     }
 
     @Test
+    void anyFieldsCanBeSentForAClusterThatIsNewer() throws Exception {
+        client.submit(new JsonRequest("rag.embed", Map.of("texts", List.of("안녕"), "of_tomorrow", true)));
+        JsonNode sent = Json.MAPPER.readTree(message().path("body").asText());
+        assertTrue(sent.at("/0/0/of_tomorrow").asBoolean());
+        assertEquals("안녕", sent.at("/0/0/texts/0").asText());
+    }
+
+    @Test
     void wrongIdsAndTasksAreRefusedAtOnce() {
         for (String id : List.of("", "a/b", ".a", "한", "x".repeat(129))) {
             InvalidRequestException error = assertThrows(
@@ -127,7 +135,7 @@ class MaeariClientTest {
 
     @Test
     void aSignedMessageCarriesItsDeadlineAndSignature() throws Exception {
-        MessageSigner signer = new MessageSigner("비밀 열쇠");
+        MessageSigner signer = new MessageSigner("비밀 열쇠, 서른두 바이트보다 긴 것");
         MaeariClient signing = MaeariClient.builder(redis).signer(signer).build();
         long before = System.currentTimeMillis();
         signing.submit(TURN, SubmitOptions.DEFAULTS.withJobId("a.1").withDeadline(Duration.ofMinutes(1)));
@@ -136,18 +144,37 @@ class MaeariClientTest {
         assertTrue(deadline >= before + 60_000 && deadline <= System.currentTimeMillis() + 60_000);
         String expected = signer.sign("a.1", "turns.start", deadline, message().path("body").asText());
         assertEquals(expected, headers.path("signature").asText());
-        signing.submit(TURN);
-        assertEquals(0, message().at("/headers/deadline_ms").asLong(-1));
-        client.submit(TURN);
-        assertTrue(message().at("/headers/signature").isMissingNode());
     }
 
     @Test
-    void aSignatureIsTheOneThatOthersCompute() {
-        // Computed with Python's hmac and hashlib.
-        assertEquals(
-                "v1=52ddf6793ee9015c82b9331b1f5ab8b60c94eca96d6c5b59a957b889df910a9c",
-                new MessageSigner("비밀 열쇠").sign("a.1", "rag.embed", 1_700_000_000_000L, SIGNED_BODY));
+    void aSignedJobAlwaysHasADeadlineAndNoneFarOff() throws Exception {
+        MessageSigner signer = new MessageSigner("k".repeat(32));
+        MaeariClient signing = MaeariClient.builder(redis).signer(signer).build();
+        signing.submit(TURN);
+        assertEquals("900000", redis.calls.get(0).get(6));
+        assertTrue(message().at("/headers/deadline_ms").asLong() >= System.currentTimeMillis() + 890_000);
+        SubmitOptions far = SubmitOptions.DEFAULTS.withDeadline(Duration.ofHours(25));
+        assertEquals("deadline", assertThrows(InvalidRequestException.class, () -> signing.submit(TURN, far)).field());
+        client.submit(TURN, far);
+        assertTrue(message().at("/headers/signature").isMissingNode());
+        assertTrue(message().at("/headers/deadline_ms").isMissingNode());
+    }
+
+    @Test
+    void aShortKeyIsRefused() {
+        assertThrows(IllegalArgumentException.class, () -> new MessageSigner("k".repeat(31)));
+    }
+
+    @Test
+    void errorsOfRedisBecomeWhatACallerCanDo() {
+        assertEquals("access_denied", code("NOPERM this user has no permissions"));
+        assertEquals("access_denied", code("ERR ACL failure in script: No permissions to access a key"));
+        assertEquals("broker_unavailable", code("LOADING Redis is loading the dataset in memory"));
+        assertEquals("broker_refused", code("WRONGTYPE Operation against a key holding the wrong kind of value"));
+    }
+
+    private static String code(String answer) {
+        return ((MaeariException) RedisErrors.of(answer, null)).code();
     }
 
     @Test

@@ -11,6 +11,7 @@ import io.maeari.client.error.BrokerUnavailableException;
 import io.maeari.client.error.JobNotFoundException;
 import io.maeari.client.error.MaeariException;
 import io.maeari.client.error.NotEndedException;
+import io.maeari.client.error.RedisErrors;
 import io.maeari.client.event.Event;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -149,7 +150,7 @@ class StreamReaderTest {
 
     @Test
     void aForbiddenStreamIsToldToItsListenerAlone() {
-        redis.forbidden.put("maeari:events:theirs", new BrokerRefusedException("NOPERM", null));
+        redis.forbidden.put("maeari:events:theirs", RedisErrors.of("NOPERM no", null));
         try (EventStream theirs = client.follow("theirs", 0, SOON)) {
             turn("ours");
             assertEquals(3, all("ours", 0).size());

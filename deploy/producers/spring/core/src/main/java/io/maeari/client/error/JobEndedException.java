@@ -34,6 +34,7 @@ public abstract class JobEndedException extends MaeariException {
             case "caller_gone" -> new CallerGoneException(jobId, fault);
             case "invalid_request",
                     "invalid_message",
+                    "bad_signature",
                     "unknown_task",
                     "unknown_pack",
                     "unknown_voice",
@@ -41,6 +42,7 @@ public abstract class JobEndedException extends MaeariException {
                     "unknown_model",
                     "unknown_tenant",
                     "unknown_collection",
+                    "unknown_recipe",
                     "invalid_schema",
                     "text_too_long",
                     "invalid_blob",

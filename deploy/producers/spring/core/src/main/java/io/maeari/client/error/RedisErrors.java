@@ -8,6 +8,9 @@ public final class RedisErrors {
     private static final Pattern LATER = Pattern.compile(
             "\\b(OOM|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|LOADING|BUSY|MISCONF|NOREPLICAS|UNBLOCKED)\\b");
 
+    private static final Pattern DENIED =
+            Pattern.compile("^(NOPERM|NOAUTH|WRONGPASS)\\b|ACL failure in script|user executing the script can't");
+
     private RedisErrors() {}
 
     /**
@@ -25,6 +28,7 @@ public final class RedisErrors {
         if (LATER.matcher(answer).find()) {
             return new BrokerUnavailableException(answer, cause);
         }
-        return new BrokerRefusedException(answer, cause);
+        String code = DENIED.matcher(answer).find() ? "access_denied" : "broker_refused";
+        return new BrokerRefusedException(code, answer, cause);
     }
 }

@@ -9,8 +9,13 @@ import java.util.Map;
  * @param task a name of the catalog
  * @param fields of the request, in snake case
  */
-public record JsonRequest(String task, @JsonValue Map<String, Object> fields)
-        implements MaeariRequest<Map<String, Object>> {
+public record JsonRequest(String task, Map<String, Object> fields) implements MaeariRequest<Map<String, Object>> {
+    @Override
+    @JsonValue
+    public Map<String, Object> fields() {
+        return fields;
+    }
+
     @Override
     @SuppressWarnings("unchecked")
     public Class<Map<String, Object>> resultType() {

@@ -18,6 +18,7 @@ public sealed interface MaeariRequest<R>
                 KnowledgeListRequest,
                 KnowledgeDeleteRequest,
                 KnowledgeReembedRequest,
+                TrainRequest,
                 JsonRequest {
     /**
      * The task that does it.
