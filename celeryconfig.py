@@ -5,18 +5,20 @@ from __future__ import annotations
 from kombu import Queue
 
 from shared.contracts.catalog import CATALOG, QUEUES
+from shared.endpoint import Endpoint
 from shared.errors import ConfigurationInvalid
 from shared.keys import BATCH, SEPARATOR
 from shared.settings import settings
-from shared.transport import ALIAS
+from shared.transport import ALIAS, SENTINEL_ALIAS
 
 _settings = settings()
-if not _settings.redis_url.startswith(("redis://", "rediss://")):
-    raise ConfigurationInvalid("Workers need MAEARI_REDIS_URL as redis:// or rediss://; sentinel:// is for producers.")
+_redis = Endpoint.of(_settings.redis_url, _settings)
+if _settings.redis_url.startswith("unix://"):
+    raise ConfigurationInvalid("Workers need a MAEARI_REDIS_URL with a host.", field="redis_url")
 
 # The job record (shared/jobs.py) recovers and deduplicates; Celery only carries.
-broker_url = _settings.redis_url.replace("rediss://", f"{ALIAS}://", 1).replace("redis://", f"{ALIAS}://", 1)
-broker_use_ssl = {"ssl_cert_reqs": "required"} if _settings.redis_url.startswith("rediss://") else None
+broker_url = _redis.broker(SENTINEL_ALIAS if _redis.watched else ALIAS)
+broker_use_ssl = dict(_redis.tls) or None
 broker_transport_options = {
     "priority_steps": [0, BATCH],
     "sep": SEPARATOR,
@@ -29,9 +31,7 @@ broker_channel_error_retry = True  # a Redis that is full or a replica for a whi
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 
-result_backend = _settings.redis_url
-result_expires = _settings.job_ttl_s
-result_backend_always_retry = True
+result_backend = None  # the record writes what Celery clients read as a result
 task_ignore_result = True
 
 task_queues = [Queue(name, exchange="", routing_key=name) for name in QUEUES]

@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from functools import cache
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, urlsplit
 
 import redis
 import redis.asyncio
@@ -16,7 +15,8 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
-from .errors import AccessDenied, BrokerUnavailable
+from .endpoint import Endpoint, tls_trouble
+from .errors import AccessDenied, BrokerUnavailable, ConfigurationInvalid
 from .jobs import Jobs
 from .keys import Keys
 from .settings import Settings, settings
@@ -50,8 +50,13 @@ _LOST: list[type[Exception]] = [redis.ConnectionError, redis.TimeoutError, redis
 
 
 def is_trouble(error: redis.RedisError) -> bool:
-    """Redis cannot serve now and may soon; else the command itself is wrong."""
-    return isinstance(error, _REFUSED) or bool(_LATER.search(str(error)))
+    """Redis cannot serve now and may soon; else the command itself is wrong, or the settings are."""
+    return not _is_final(error) and (isinstance(error, _REFUSED) or bool(_LATER.search(str(error))))
+
+
+def _is_final(error: Exception) -> bool:
+    """No waiting mends it: a password, a right or a certificate is wrong."""
+    return isinstance(error, redis.RedisError) and (is_denial(error) or bool(tls_trouble(error)))
 
 
 def is_denial(error: redis.RedisError) -> bool:
@@ -74,12 +79,17 @@ def patiently(step: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def reaching(hint: str = "") -> Iterator[None]:
-    """Redis's trouble as `BrokerUnavailable`, with `hint` for the caller; its refusal as `AccessDenied`."""
+    """Redis's trouble as `BrokerUnavailable`, with `hint` for the caller; its refusal as `AccessDenied`.
+
+    A TLS connection that will never come about is `ConfigurationInvalid`.
+    """
     try:
         yield
     except redis.RedisError as error:
         if is_denial(error):
             raise AccessDenied(f"({error})") from error
+        if why := tls_trouble(error):
+            raise ConfigurationInvalid(why, field="redis_url") from error
         raise BrokerUnavailable(f"{_reason(error)} {hint}".strip()) from error
 
 
@@ -92,7 +102,7 @@ def _reason(error: redis.RedisError) -> str:
 
 
 def _goes_on(until: float, also: Callable[[Exception], bool] | None) -> Callable[[Exception], bool]:
-    return lambda error: time.monotonic() < until and (also is None or also(error))
+    return lambda error: time.monotonic() < until and not _is_final(error) and (also is None or also(error))
 
 
 class Patience(Retry):
@@ -149,31 +159,14 @@ _DEFAULTS: dict[str, Any] = {
 def connect(url: str, *, patience_s: float = PATIENCE_S, **options: Any) -> redis.Redis:
     """A client that decodes replies and rides out a restart of Redis for `patience_s` seconds.
 
-    `url`: `redis://`, `rediss://`, `unix://`, or `sentinel://host:26379,host:26379/0?service=mymaster`.
+    `url`: see `shared.endpoint`. Raises `ConfigurationInvalid` where it cannot be used.
     """
-    chosen = _DEFAULTS | {"retry": Patience(patience_s)} | options
-    if url.startswith("sentinel://"):
-        return _through_sentinel(url, chosen)
-    client: redis.Redis = redis.Redis.from_url(url, **chosen)
-    return client
+    return Endpoint.of(url, settings()).client(**_DEFAULTS | {"retry": Patience(patience_s)} | options)
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
     """`connect` for asyncio."""
-    return redis.asyncio.Redis.from_url(url, **_DEFAULTS, retry=AsyncPatience(PATIENCE_S))
-
-
-def _through_sentinel(url: str, options: dict[str, Any]) -> redis.Redis:
-    from redis.sentinel import Sentinel
-
-    parts = urlsplit(url)
-    hosts = [host.rpartition(":") for host in parts.netloc.rpartition("@")[2].split(",")]
-    service = parse_qs(parts.query).get("service", ["mymaster"])[0]
-    sentinel = Sentinel([(host, int(port)) for host, _, port in hosts], socket_timeout=3.0)
-    client: redis.Redis = sentinel.master_for(
-        service, db=int(parts.path.strip("/") or 0), username=parts.username, password=parts.password, **options
-    )
-    return client
+    return Endpoint.of(url, settings()).async_client(**_DEFAULTS, retry=AsyncPatience(PATIENCE_S))
 
 
 def jobs_at(configured: Settings, **options: Any) -> Jobs:

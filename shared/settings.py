@@ -34,7 +34,14 @@ class Settings(BaseSettings):
 
     # --- Redis ---
     redis_url: str = "redis://127.0.0.1:46379/0"
-    """Broker, job records, streams and results. `rediss://` for TLS; producers also take `sentinel://`."""
+    """Broker, job records, streams and results: `redis://` or `sentinel://host:26379,host:26379/0?service=maeari`, for
+    TLS `rediss://` or `sentinels://`."""
+    redis_ca_file: Path | None = None
+    """Certificates (PEM) of the authorities whose Redis is trusted over TLS; empty: those of this machine."""
+    redis_cert_file: Path | None = None
+    """Certificate (PEM) that Redis is shown over TLS, where it asks for one."""
+    redis_key_file: Path | None = None
+    """Private key (PEM) of that certificate."""
     redis_embedded: bool = True
     """`maeari up` starts its own Redis when the URL points to this machine and nothing listens there."""
     key_prefix: str = "maeari:"

@@ -20,6 +20,7 @@ from typing import Any
 
 import kombu
 import redis
+import redis.sentinel
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
@@ -27,6 +28,7 @@ from kombu.utils.json import loads
 from . import connection, envelope
 from .contracts.base import Fault
 from .contracts.catalog import QUEUES
+from .endpoint import Endpoint
 from .errors import BadSignature, InvalidMessage, MaeariError
 from .jobs import Jobs
 from .settings import settings
@@ -38,6 +40,9 @@ kombu_redis: Any = import_module("kombu.transport.redis")
 
 ALIAS = "maeari"
 """Scheme of broker URLs that use this transport."""
+
+SENTINEL_ALIAS = "maeari-sentinel"
+"""The same, where Sentinels say which Redis is the primary."""
 
 REFUSED_S = 0.5
 """Seconds before asking a Redis again that refuses to give messages."""
@@ -101,10 +106,30 @@ def _guard(raw: bytes, queue: str) -> dict[str, Any] | None:
     return None
 
 
+class GuardedSentinelChannel(GuardedChannel, kombu_redis.SentinelChannel):  # type: ignore[misc]
+    """The same at the primary that Sentinels name, asked anew for each connection."""
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
+        """As Kombu's, with the Sentinels and the service of `MAEARI_REDIS_URL`."""
+        params = self._connparams(asynchronous)
+        for name in ("host", "port"):
+            params.pop(name, None)
+        endpoint = Endpoint.of(settings().redis_url, settings())
+        manager = redis.sentinel.Sentinel(endpoint.sentinels(), sentinel_kwargs=endpoint.sentinel_options(), **params)
+        setattr(self, "_async_sentinel_manager" if asynchronous else "_sentinel_manager", manager)
+        return manager.master_for(endpoint.service, redis.Redis).connection_pool
+
+
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
     """Kombu's Redis transport over guarded channels."""
 
     Channel = GuardedChannel
+
+
+class SentinelTransport(kombu_redis.SentinelTransport):  # type: ignore[misc]
+    """Kombu's Sentinel transport over guarded channels."""
+
+    Channel = GuardedSentinelChannel
 
 
 class Connection(kombu.Connection):
@@ -117,3 +142,4 @@ class Connection(kombu.Connection):
 
 
 TRANSPORT_ALIASES[ALIAS] = f"{__name__}:Transport"
+TRANSPORT_ALIASES[SENTINEL_ALIAS] = f"{__name__}:SentinelTransport"

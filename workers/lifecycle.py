@@ -19,9 +19,10 @@ from celery.worker import components
 
 from shared import attempt, pulse
 from shared.app import app
-from shared.connection import is_trouble, jobs, patiently
+from shared.connection import is_trouble, jobs, patiently, reaching
 from shared.contracts.base import EngineInfo
 from shared.contracts.status import WorkerStatus
+from shared.endpoint import shown_url
 from shared.errors import MaeariError
 from shared.protocols import Engine
 from shared.runtime import engines
@@ -163,9 +164,18 @@ def _engine_step(role: Role, herald: Herald) -> type[bootsteps.StartStopStep]:
     return EngineStep
 
 
+def _introduce() -> None:
+    """The first word to Redis; where it will never be heard, a sentence for people and not a traceback."""
+    try:
+        with reaching():
+            patiently(lambda: jobs().configure(settings()))
+    except MaeariError as error:
+        raise SystemExit(f"{shown_url(settings().redis_url)}: {error.message}") from error
+
+
 def run(role: Role, name: str) -> None:
     """Run a worker of `role` until it is told to stop."""
-    patiently(lambda: jobs().configure(settings()))
+    _introduce()
     herald = Herald(role, name)
     step = _engine_step(role, herald)
     app.steps["worker"].add(step)

@@ -160,7 +160,8 @@ def _redis(config: Settings, throw_away: bool) -> Iterator[Finding]:
     try:
         services.choose_redis(config, layout, answer)
     except MaeariError as error:
-        yield Finding("redis", False, error.detail, "export MAEARI_REDIS_URL=redis://HOST:PORT/0")
+        untrusted = "export MAEARI_REDIS_CA_FILE=/path/to/ca.crt" if answer.state == "untrusted" else ""
+        yield Finding("redis", False, error.detail, untrusted or "export MAEARI_REDIS_URL=redis://HOST:PORT/0")
         return
     binary = services.redis_binary()
     if binary is None:

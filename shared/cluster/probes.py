@@ -34,8 +34,9 @@ def port_free(port: int, host: str = "127.0.0.1") -> bool:
 class RedisAnswer:
     """What a Redis URL answered."""
 
-    state: Literal["ready", "loading", "refused", "silent", "foreign"]
-    """`refused`: it wants other credentials; `silent`: nothing listens; `foreign`: it is no Redis."""
+    state: Literal["ready", "loading", "refused", "untrusted", "silent", "foreign"]
+    """`refused`: it wants other credentials; `untrusted`: no TLS connection comes about with these certificates;
+    `silent`: nothing listens; `foreign`: it is no Redis."""
     why: str = ""
     version: str = ""
     persistent: bool | None = None
@@ -53,11 +54,13 @@ def ask_redis(url: str) -> RedisAnswer:
     from redis.retry import Retry
 
     from shared.connection import connect
+    from shared.endpoint import tls_trouble
+    from shared.errors import ConfigurationInvalid
 
     once = Retry(NoBackoff(), 0)
     try:
         client = connect(url, retry=once, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
-    except ValueError as error:
+    except (ValueError, ConfigurationInvalid) as error:
         return RedisAnswer("foreign", f"the URL cannot be used: {error}")
     try:
         client.ping()
@@ -67,7 +70,8 @@ def ask_redis(url: str) -> RedisAnswer:
     except (redis.AuthenticationError, redis.ResponseError) as error:
         return RedisAnswer("refused", str(error))
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-        return RedisAnswer("silent", str(error))
+        why = tls_trouble(error)
+        return RedisAnswer("untrusted", why) if why else RedisAnswer("silent", str(error))
     except redis.RedisError as error:
         return RedisAnswer("foreign", str(error))
     finally:

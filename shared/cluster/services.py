@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from shared import endpoint
 from shared.errors import ConfigurationInvalid
 from shared.settings import Settings
 
@@ -21,6 +22,9 @@ from .plan import Program
 from .probes import LOOPBACK, RedisAnswer, ask_redis, port_free
 
 RedisHost = Literal["embedded", "external"]
+
+shown_url = endpoint.shown_url
+"""A Redis URL without its secrets."""
 
 
 def redis_binary() -> Path | None:
@@ -69,6 +73,8 @@ def choose_redis(config: Settings, layout: Layout, answer: RedisAnswer | None = 
         return "external"
     if seen.state == "refused":
         raise ConfigurationInvalid(f"The Redis at {shown} refuses MAEARI_REDIS_URL: {seen.why}.", field="redis_url")
+    if seen.state == "untrusted":
+        raise ConfigurationInvalid(f"No TLS connection to the Redis at {shown}. {seen.why}", field="redis_url")
     if not is_local(config.redis_url) or not config.redis_embedded:
         raise ConfigurationInvalid(
             f"No Redis answers at {shown} ({seen.why}); start it, or name another in MAEARI_REDIS_URL.",
@@ -118,12 +124,6 @@ def forgetful(answer: RedisAnswer) -> str:
 def redis_port(url: str) -> int:
     """Port of a Redis URL."""
     return urlsplit(url).port or 6379
-
-
-def shown_url(url: str) -> str:
-    """A URL without its password."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def redis_config(config: Settings, layout: Layout) -> str:

@@ -95,6 +95,16 @@ def test_what_we_stand_in_for_is_as_it_was_when_we_copied_it(name: str, digest: 
     assert hashlib.sha256(source.encode()).hexdigest()[:16] == digest, source
 
 
+def test_the_way_to_sentinels_is_as_it_was_when_we_replaced_it() -> None:
+    for name, digest in {"_sentinel_managed_pool": "bde54a2d6e93ac13", "_get_pool": "6abc6e5c81e1880c"}.items():
+        source = inspect.getsource(getattr(stock.SentinelChannel, name))
+        assert hashlib.sha256(source.encode()).hexdigest()[:16] == digest, source
+    channel = transport.GuardedSentinelChannel
+    assert channel._brpop_read is transport.GuardedChannel._brpop_read
+    assert channel._get_pool is stock.SentinelChannel._get_pool
+    assert channel.connection_class is stock.SentinelChannel.connection_class
+
+
 def test_what_our_channel_uses_of_kombus_is_there(connection: kombu.Connection) -> None:
     channel: Any = connection.channel()
     for name in ("_queue_cycle", "_in_poll", "_flush_brpop_reauth", "connection_errors", "client", "sep", "_closing"):

@@ -17,17 +17,18 @@ from .servers import IN_MEMORY, RedisServer
 class GuardedRedis(RedisServer):
     """Its `url` is the administrator's; every other user has one of its own."""
 
-    def __init__(self, folder: Path, *apps: str, options: tuple[str, ...] = IN_MEMORY) -> None:
+    def __init__(self, folder: Path, *apps: str, options: tuple[str, ...] = IN_MEMORY, tls: Path | None = None) -> None:
         """`apps`: applications that enqueue, as the script takes them."""
         access.write_users(folder, access.parse_apps(apps), access.Cluster())
         lines = (folder / "passwords").read_text("utf-8").splitlines()
         self.passwords = dict(line.split(":", 1) for line in lines)
         own = ("--aclfile", str(folder / "users.acl"))
-        super().__init__(folder, *own, *options, credentials=f"admin:{self.passwords['admin']}")
+        self._scheme = "rediss" if tls else "redis"
+        super().__init__(folder, *options, *own, credentials=f"admin:{self.passwords['admin']}", tls=tls)
 
     def url_of(self, user: str) -> str:
         """Where and as whom."""
-        return f"redis://{user}:{self.passwords[user]}@127.0.0.1:{self.port}/0"
+        return f"{self._scheme}://{user}:{self.passwords[user]}@127.0.0.1:{self.port}/0"
 
     def role_urls(self) -> dict[str, str]:
         """The workers' own, by role."""

