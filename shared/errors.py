@@ -145,6 +145,18 @@ class InvalidAdapter(MaeariError):
     code = "invalid_adapter"
 
 
+class UnknownRecipe(InvalidRequest):
+    """There is no such recipe."""
+
+    code = "unknown_recipe"
+
+
+class TrainingFailed(MaeariError):
+    """The training failed."""
+
+    code = "training_failed"
+
+
 class PackInvalid(MaeariError):
     """The pack does not match its contract."""
 

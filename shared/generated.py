@@ -31,6 +31,7 @@ GOLDEN: dict[str, dict[str, Any]] = {
     "knowledge.list": {"tenant": "acme"},
     "knowledge.delete": {"tenant": "acme", "collection": "faq", "documents": ["a"]},
     "knowledge.reembed": {"tenant": "acme", "collection": "faq"},
+    "training.run": {"tenant": "acme", "recipe": "adapter-artist", "promote": True},
 }
 """One small request of each public task."""
 

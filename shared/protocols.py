@@ -24,6 +24,7 @@ from .contracts.rag import (
     Source,
 )
 from .contracts.speech import EnrolRequest, SynthesizeRequest, TranscribeRequest, Transcript, VoiceProfile
+from .contracts.training import TrainRequest, TrainResult
 
 Stop = threading.Event
 OnText = Callable[[str], None]
@@ -123,6 +124,35 @@ class Retriever(Engine, Protocol):
 
     def reembed(self, request: KnowledgeReembedRequest, *, stop: Stop, on_progress: OnProgress) -> KnowledgeReport:
         """New vectors for all chunks of a collection."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Where a training stands."""
+
+    note: str
+    """What is trained now, e.g. `stage 2`."""
+    step: int
+    steps: int
+    loss: float
+    rate: float
+    """Learning rate."""
+    eta_s: float
+    """Seconds that the rest of what is trained now will take."""
+
+
+class Trainer(Engine, Protocol):
+    """Runs recipes."""
+
+    def train(
+        self, request: TrainRequest, *, stop: Stop, timeout_s: float, on_progress: Callable[[TrainingProgress], None]
+    ) -> TrainResult:
+        """Run one to its end, or on from the checkpoint that an earlier attempt has left.
+
+        Stops after the step that is being made, with its checkpoint kept. Raises `UnknownRecipe`,
+        `ConfigurationInvalid`, `TrainingFailed`, `JobCancelled`, `AttemptTimeout`, `EngineFailed`.
+        """
         ...
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from .errors import ConfigurationInvalid
-from .protocols import Embedder, Generator, Retriever, Synthesizer, Transcriber
+from .protocols import Embedder, Generator, Retriever, Synthesizer, Trainer, Transcriber
 
 
 @dataclass
@@ -18,6 +18,7 @@ class Engines:
     synthesizer: Synthesizer | None = None
     embedder: Embedder | None = None
     retriever: Retriever | None = None
+    trainer: Trainer | None = None
 
 
 engines = Engines()
@@ -56,3 +57,8 @@ def embedder() -> Embedder:
 def retriever() -> Retriever:
     """The loaded retriever."""
     return _needed(engines.retriever, "retriever")
+
+
+def trainer() -> Trainer:
+    """The loaded trainer."""
+    return _needed(engines.trainer, "trainer")

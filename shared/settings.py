@@ -164,6 +164,14 @@ class Settings(BaseSettings):
     embed_batch: int = 64
     """Texts that are embedded together."""
 
+    # --- training ---
+    adapter_versions_path: Path | None = None
+    """Folder of trained adapters' versions, which llm workers and trainers share; empty: `adapters` under `home`."""
+    recipe_paths: tuple[Path, ...] = ()
+    """Folders with recipes that a job may name, beside the shipped ones (a JSON list)."""
+    data_paths: tuple[Path, ...] = ()
+    """Folders with data that a job's recipe may read, beside those of recipes (a JSON list)."""
+
     # --- operations ---
     log_level: str = "WARNING"
     """Level of the workers' logs."""
@@ -191,6 +199,11 @@ class Settings(BaseSettings):
     def adapters_path(self) -> Path:
         """Folder of the LoRA adapters."""
         return self.llm_adapters_path or self.models_path / "adapters"
+
+    @property
+    def versions_path(self) -> Path:
+        """Folder of trained adapters' versions."""
+        return self.adapter_versions_path or self.home / "adapters"
 
     @property
     def blobs(self) -> str:

@@ -3,6 +3,6 @@
 Importing the package registers all of them.
 """
 
-from . import knowledge, llm, rag, stt, tts, turns
+from . import knowledge, llm, rag, stt, training, tts, turns
 
-__all__ = ["knowledge", "llm", "rag", "stt", "tts", "turns"]
+__all__ = ["knowledge", "llm", "rag", "stt", "training", "tts", "turns"]

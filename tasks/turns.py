@@ -60,6 +60,7 @@ def finish(attempt: Attempt, _: FinishRequest) -> TurnResult:
         audio=audio,
         audio_duration_s=duration_s,
         adapter=generation.adapter,
+        adapter_version=generation.adapter_version,
         voice=(turn.voice or pack.voice) if turn.speech else None,
         finish_reason=generation.finish_reason,
         usage=generation.usage,

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-_ROLES = ("conductor", "llm", "stt", "tts", "rag")
+_ROLES = ("conductor", "llm", "stt", "tts", "rag", "trainer")
 
 
 def _arguments() -> argparse.Namespace:

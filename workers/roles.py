@@ -42,6 +42,12 @@ def _rag(engines: Engines) -> None:
     engines.retriever = HybridRetriever(embedder)
 
 
+def _trainer(engines: Engines) -> None:
+    from .engines.trainer import ProcessTrainer
+
+    engines.trainer = ProcessTrainer()
+
+
 def _scripted(role: str) -> Callable[[Engines], None]:
     def load(engines: Engines) -> None:
         from .engines import scripted
@@ -81,7 +87,8 @@ def roles() -> dict[str, Role]:
         Role("stt", ("stt",), "threads", 2 * chosen.stt_batch, _stt),
         Role("tts", ("tts",), "solo", 1, _tts),
         Role("rag", ("rag", "knowledge"), "threads", 16, _rag),
+        Role("trainer", ("training",), "threads", 1, _trainer),
     )
     if chosen.engines == "scripted":
-        every = tuple(replace(role, load=_scripted(role.name)) for role in every)
+        every = tuple(replace(role, load=_scripted(role.name)) if role.name != "trainer" else role for role in every)
     return {role.name: role for role in every}

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from shared.errors import BrokerUnavailable, MaeariError
 
-from . import ask, cluster, demo, evaluate, jobs, knowledge, logs, speech
+from . import adapter, ask, cluster, demo, evaluate, jobs, knowledge, logs, speech, train
 from .tools import INTERRUPTED, tools_of
 
 
@@ -67,6 +67,8 @@ def _register() -> None:
     app.add_typer(knowledge.app, name="knowledge", rich_help_panel=KEEP)
     app.add_typer(jobs.job, name="job", rich_help_panel=KEEP)
     app.add_typer(jobs.dead, name="dead", rich_help_panel=KEEP)
+    add("train", rich_help_panel=TEACH)(train.train)
+    app.add_typer(adapter.app, name="adapter", rich_help_panel=TEACH)
     add("evaluate", rich_help_panel=TEACH)(evaluate.evaluate)
 
 

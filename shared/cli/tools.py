@@ -255,7 +255,7 @@ def roles_for(task: str, request: Mapping[str, Any]) -> list[str]:
         heard, spoken = ["stt"] if "audio" in request else [], ["tts"] if request.get("speech", True) else []
         return ["conductor", *heard, "rag", "llm", *spoken]
     queue = CATALOG[task].queue
-    return ["rag" if queue == "knowledge" else queue]
+    return [{"knowledge": "rag", "training": "trainer"}.get(queue, queue)]
 
 
 @contextlib.contextmanager

@@ -12,10 +12,15 @@ from shared.errors import ConfigurationInvalid
 ROLES = ("conductor", "llm", "stt", "tts", "rag")
 """Kinds of worker, in the order of their start; `python -m workers <role>` runs one."""
 
+ON_DEMAND = ("trainer",)
+"""Kinds of worker that a cluster serves people without: run where they are asked for, `--replicas trainer=1`."""
+
+EVERY_ROLE = (*ROLES, *ON_DEMAND)
+
 SERVICES = ("redis", "chroma", "flower")
 """What is not a worker."""
 
-GPU_ROLES = ("llm", "stt", "tts", "rag")
+GPU_ROLES = ("llm", "stt", "tts", "rag", "trainer")
 """Roles that run once per GPU when GPUs are named."""
 
 MOST_REPLICAS = 64
@@ -37,7 +42,7 @@ class Program:
     @property
     def is_worker(self) -> bool:
         """It loads engines and drains at its end."""
-        return self.role in ROLES
+        return self.role in EVERY_ROLE
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,10 @@ def make_plan(replicas: Mapping[str, int], gpus: Sequence[str] | None, before: P
     cards = tuple(gpus) if gpus is not None else (before.gpus if before else ())
     kept = before.replicas if before and gpus is None else {}
     counts = {}
-    for role in ROLES:
-        usual = len(cards) if cards and role in GPU_ROLES else 1
+    for role in EVERY_ROLE:
+        usual = 0 if role in ON_DEMAND else len(cards) if cards and role in GPU_ROLES else 1
         counts[role] = replicas.get(role, kept.get(role, usual))
-    return Plan(counts, cards)
+    return Plan({role: count for role, count in counts.items() if count or role in ROLES}, cards)
 
 
 def parse_replicas(values: Sequence[str]) -> dict[str, int]:
@@ -67,8 +72,10 @@ def parse_replicas(values: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for value in values:
         role, _, number = value.partition("=")
-        if role not in ROLES:
-            raise ConfigurationInvalid(f"There is no role {role!r}; roles are {', '.join(ROLES)}.", field="replicas")
+        if role not in EVERY_ROLE:
+            raise ConfigurationInvalid(
+                f"There is no role {role!r}; roles are {', '.join(EVERY_ROLE)}.", field="replicas"
+            )
         if not number.isdecimal() or not 0 <= int(number) <= MOST_REPLICAS:
             raise ConfigurationInvalid(
                 f"{value!r} is not ROLE=NUMBER with a number from 0 to {MOST_REPLICAS}.", field="replicas"
@@ -89,7 +96,7 @@ def parse_gpus(value: str) -> tuple[str, ...]:
 
 def worker_programs(plan: Plan) -> tuple[Program, ...]:
     """One program per worker process."""
-    return tuple(_worker(role, index, plan.gpus) for role in ROLES for index in range(plan.replicas[role]))
+    return tuple(_worker(role, index, plan.gpus) for role in EVERY_ROLE for index in range(plan.replicas.get(role, 0)))
 
 
 def node_name(program: str) -> str:

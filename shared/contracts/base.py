@@ -52,6 +52,9 @@ NonBlank = Annotated[Text, AfterValidator(_not_blank)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """Name of a tenant, pack, voice, adapter, collection, session or user: safe in keys and paths."""
 
+AdapterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(@[0-9]{1,6})?$")]
+"""Name of an adapter, as which its promoted version is served, or one version of it: `artist@3`."""
+
 JobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 """Chosen by the producer; the same id twice is one job. An application puts its own name first: `spring.<uuid>`."""
 

@@ -19,6 +19,7 @@ from .rag import (
     RetrieveRequest,
 )
 from .speech import EnrolRequest, Speech, SynthesizeRequest, TranscribeRequest, Transcript, VoiceProfile
+from .training import TrainRequest, TrainResult
 from .turn import FinishRequest, TurnRequest, TurnResult
 
 Priority = Literal["interactive", "batch"]
@@ -59,6 +60,7 @@ _SPECS = (
     TaskSpec("knowledge.list", "knowledge", KnowledgeListRequest, KnowledgeReport),
     TaskSpec("knowledge.delete", "knowledge", KnowledgeDeleteRequest, KnowledgeReport),
     TaskSpec("knowledge.reembed", "knowledge", KnowledgeReembedRequest, KnowledgeReport, timeout_s=3600),
+    TaskSpec("training.run", "training", TrainRequest, TrainResult, max_attempts=5, timeout_s=86_400),
 )
 
 CATALOG: dict[str, TaskSpec] = {spec.name: spec for spec in _SPECS}

@@ -68,13 +68,19 @@ class AudioReady(_Event):
 
 
 class Progress(_Event):
-    """A long job moves on."""
+    """A long job moves on; of a training, `done` of `total` are steps."""
 
     type: Literal["progress"] = "progress"
     stage: str
     done: int
     total: int
     note: str = ""
+    loss: float | None = None
+    """Of a training: mean loss since the last look at the validation split."""
+    rate: float | None = None
+    """Of a training: learning rate."""
+    eta_s: float | None = None
+    """Seconds that the rest will take, as far as can be said."""
 
 
 class Retrying(_Event):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from .base import EngineInfo, Many, Name, NonBlank, Part, Request, Text, Wire
+from .base import AdapterName, EngineInfo, Many, Name, NonBlank, Part, Request, Text, Wire
 
 Role = Literal["system", "user", "assistant"]
 
@@ -46,8 +46,8 @@ class GenerateRequest(Request):
     messages: Annotated[tuple[Message, ...], Field(strict=False, min_length=1, max_length=512)]
     model: Name | None = None
     """Must be the served model; empty: whatever is served."""
-    adapter: Name | None = None
-    """LoRA adapter over the base model."""
+    adapter: AdapterName | None = None
+    """LoRA adapter over the base model: the version that is served now, or a version, `artist@3`."""
     sampling: Sampling = Sampling()
     json_schema: dict[str, Any] | None = None
     """JSON Schema that the text must match."""
@@ -79,6 +79,9 @@ class Generation(Wire):
     finish_reason: Literal["stop", "length"]
     usage: Usage
     adapter: str | None = None
+    """As it was asked for."""
+    adapter_version: str | None = None
+    """What that was: `artist@3`, or a digest behind the name of one that was shipped."""
     ttft_ms: float
     """Milliseconds from the engine's start on this job to its first token."""
     engine_ms: float

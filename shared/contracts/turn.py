@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .base import BlobRef, Name, NonBlank, Request, Wire
+from .base import AdapterName, BlobRef, Name, NonBlank, Request, Wire
 from .llm import Sampling, Usage
 from .rag import Source
 from .speech import SpokenSentence, VoiceEngine
@@ -27,7 +27,7 @@ class TurnRequest(Request):
     voice: Name | None = None
     """Empty: the pack's."""
     voice_engine: VoiceEngine | None = None
-    adapter: Name | None = None
+    adapter: AdapterName | None = None
     """Empty: the pack's."""
     sampling: Sampling | None = None
     """Empty: the pack's."""
@@ -72,6 +72,8 @@ class TurnResult(Wire):
     """All sentences in one WAV."""
     audio_duration_s: float = 0.0
     adapter: str | None = None
+    adapter_version: str | None = None
+    """Version of it that wrote the reply."""
     voice: str | None = None
     finish_reason: str
     usage: Usage

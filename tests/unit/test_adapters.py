@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from shared.errors import InvalidAdapter, UnknownAdapter
+from shared.versions import Registry
 from workers.engines.adapters import CONFIG, WEIGHTS, Adapter, BaseShape, Library, Shelf
 
 BASE = BaseShape.of(
@@ -47,7 +48,7 @@ def lay(folder: Path, *, shapes: dict[str, list[int]] | None = None, **config: A
 @pytest.fixture
 def library(tmp_path: Path) -> Library:
     """Serves adapters of rank up to 8."""
-    return Library(tmp_path, BASE, 8)
+    return Library(Registry(tmp_path / "versions", tmp_path), BASE, 8)
 
 
 def test_a_good_adapter(library: Library, tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_a_good_adapter(library: Library, tmp_path: Path) -> None:
 
 def test_the_same_content_has_the_same_number_and_another_content_another(library: Library, tmp_path: Path) -> None:
     first = library.find(lay(tmp_path / "kind").name)
-    assert Library(tmp_path, BASE, 8).find("kind").number == first.number
+    assert Library(Registry(tmp_path / "versions", tmp_path), BASE, 8).find("kind").number == first.number
     assert library.find(lay(tmp_path / "other").name).number != first.number
     lay(tmp_path / "kind", lora_alpha=16)
     assert library.find("kind").number != first.number

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from shared.errors import ConfigurationInvalid, EngineFailed
+from shared.errors import ConfigurationInvalid, TrainingFailed
 from workers.training.__main__ import LAPTOP, TRAINERS, main
 from workers.training.adapter import wrap
 from workers.training.card import recipe_hash, write_card
@@ -234,7 +234,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
     with torch.no_grad():
         next(iter(loop.parameters.values())).fill_(float("nan"))
     loop._resume = lambda: None  # type: ignore[method-assign]
-    with pytest.raises(EngineFailed, match="step 0"):
+    with pytest.raises(TrainingFailed, match="step 0"):
         loop.run()
     assert (tmp_path / "checkpoint.pt").read_bytes() == kept
 

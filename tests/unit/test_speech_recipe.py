@@ -12,7 +12,7 @@ from faster_whisper.feature_extractor import FeatureExtractor
 from faster_whisper.tokenizer import Tokenizer as SpokenTokenizer
 from tokenizers import Tokenizer
 
-from shared.errors import ConfigurationInvalid, EngineFailed
+from shared.errors import ConfigurationInvalid, TrainingFailed
 from workers.engines.transcriber import DecodeOptions, WhisperTranscriber
 from workers.training import speech_data
 from workers.training.recipe import read_recipe, recipe_path
@@ -218,7 +218,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path
     broken = SpeechRun(recipe(6), SENTENCES, tmp_path)
     with torch.no_grad():
         broken.model.letters.weight.fill_(float("nan"))
-    with pytest.raises(EngineFailed, match="step 0"):
+    with pytest.raises(TrainingFailed, match="step 0"):
         broken.train()
     assert (tmp_path / "checkpoint.pt").read_bytes() == kept
 

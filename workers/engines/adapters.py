@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from shared.errors import InvalidAdapter, UnknownAdapter
+from shared.errors import InvalidAdapter
+from shared.versions import ABOUT, CONFIG, MARK, WEIGHTS, Registry, digest
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
 MAX_HEADER = 16 * 1024 * 1024
 """Bytes of a safetensors header."""
 UNSUPPORTED = ("use_dora", "lora_bias", "layer_replication", "alora_invocation_tokens", "modules_to_save")
@@ -67,9 +66,15 @@ class Adapter:
     """An adapter that has passed the check; another content is another adapter."""
 
     name: str
+    """`artist`, or `artist@3` for a version that was trained and registered."""
     folder: Path
     digest: str
     """SHA-256 over configuration and weights."""
+
+    @property
+    def label(self) -> str:
+        """Which one it is, for people: a version's number, else the beginning of its digest."""
+        return self.name if MARK in self.name else f"{self.name}{MARK}{self.digest[:8]}"
 
     @property
     def version(self) -> str:
@@ -83,58 +88,73 @@ class Adapter:
 
 
 class Library:
-    """The folder of adapters. A changed file is noticed at the next request; an unchanged one is not read again."""
+    """The adapters that may be asked for: those that were shipped and the versions that were trained.
 
-    def __init__(self, folder: Path, base: BaseShape, max_rank: int) -> None:
-        """One adapter per sub-folder of `folder`, which need not exist."""
-        self._folder = folder
+    Which version a name means, and whether a file has changed, is looked up with every request, so that a promotion is
+    served at once; what has not changed is not read again.
+    """
+
+    def __init__(self, registry: Registry, base: BaseShape, max_rank: int, fingerprint: str = "") -> None:
+        """`fingerprint`: of the base model; a version over another base is refused. Empty: not known."""
+        self._registry = registry
         self._base = base
         self._max_rank = max_rank
+        self._fingerprint = fingerprint
         self._checked: dict[str, tuple[object, Adapter]] = {}
         self._lock = threading.Lock()
 
     def names(self) -> tuple[str, ...]:
-        """Sub-folders that hold an adapter's configuration."""
-        return tuple(sorted(path.parent.name for path in self._folder.glob(f"*/{CONFIG}")))
+        """Every adapter, shipped or trained."""
+        return self._registry.names()
 
     def find(self, name: str) -> Adapter:
-        """The adapter `name`; raises `UnknownAdapter`, `InvalidAdapter`. Blocks on the first use of a content."""
-        folder = self._folder / name
-        if not folder.is_dir():
-            raise UnknownAdapter(f"'{name}' is not served here.", field="adapter")
+        """The adapter `name`, or a version of it: `name@3`. Blocks on the first use of a content.
+
+        Raises `UnknownAdapter`, `InvalidAdapter`.
+        """
+        label, folder = self._registry.resolve(name)
         with self._lock:
             stamp = _stamp(folder)
-            known = self._checked.get(name)
+            known = self._checked.get(label)
             if known is None or known[0] != stamp:
-                known = self._checked[name] = (stamp, self._read(name, folder))
+                known = self._checked[label] = (stamp, self._read(label, folder))
             return known[1]
 
     def _read(self, name: str, folder: Path) -> Adapter:
         try:
-            config = _read_config(folder / CONFIG)
-            rank = _check_config(config, self._max_rank)
-            tensors = _read_header(folder / WEIGHTS)
-            shapes = {name: tensor.shape for name, tensor in tensors.items()}
-            _check_tensors(shapes, self._base, None if config.get("rank_pattern") else rank)
-            _check_finite(folder / WEIGHTS, tensors)
-            return Adapter(name, folder, _digest(folder / CONFIG, folder / WEIGHTS))
+            self._check_base(folder)
+            check_files(folder, self._base, self._max_rank)
+            return Adapter(name, folder, digest(folder))
         except InvalidAdapter as error:
             raise InvalidAdapter(f"'{name}': {error.detail}", field="adapter") from error
         except OSError as error:
             raise InvalidAdapter(f"'{name}' cannot be read: {error.strerror}.", field="adapter") from error
 
+    def _check_base(self, folder: Path) -> None:
+        """A retrained base has the same shape; only its fingerprint tells."""
+        if not self._fingerprint or not (folder / ABOUT).is_file():
+            return
+        try:
+            over = json.loads((folder / ABOUT).read_bytes()).get("base_fingerprint")
+        except (ValueError, AttributeError):
+            _refuse(f"{ABOUT} is damaged.")
+        if over and over != self._fingerprint:
+            _refuse("it was trained over another base model. Go back: maeari adapter rollback NAME.")
+
+
+def check_files(folder: Path, base: BaseShape, max_rank: int) -> None:
+    """Whether the engine can serve what lies in `folder`. Raises `InvalidAdapter`, `OSError`."""
+    config = _read_config(folder / CONFIG)
+    rank = _check_config(config, max_rank)
+    tensors = _read_header(folder / WEIGHTS)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    _check_tensors(shapes, base, None if config.get("rank_pattern") else rank)
+    _check_finite(folder / WEIGHTS, tensors)
+
 
 def _stamp(folder: Path) -> object:
     states = [path.stat() if path.is_file() else None for path in (folder / CONFIG, folder / WEIGHTS)]
     return [state and (state.st_mtime_ns, state.st_size, state.st_ino) for state in states]
-
-
-def _digest(*paths: Path) -> str:
-    total = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
 
 
 def _refuse(detail: str) -> NoReturn:

@@ -38,6 +38,7 @@ from shared.errors import (
 )
 from shared.protocols import OnText, Stop
 from shared.settings import Settings, settings
+from shared.versions import Registry, fingerprint
 
 from . import generator_plugins, generator_setup
 from .adapters import Adapter, BaseShape, Library, Shelf
@@ -101,7 +102,13 @@ class BatchingGenerator:
         self._name = Path(self._config.llm_model).name
         generator_setup.prepare_environment(self._config, self._model)
         model_config = self._load_tokenizer()
-        self._library = Library(self._config.adapters_path, BaseShape.of(model_config), self._config.llm_max_lora_rank)
+        base = Path(self._model)
+        self._library = Library(
+            Registry.of(self._config),
+            BaseShape.of(model_config),
+            self._config.llm_max_lora_rank,
+            fingerprint(base) if base.is_dir() else "",
+        )
         self._dead = threading.Event()
         self._closing = False
         self._running: set[_Run] = set()
@@ -160,6 +167,7 @@ class BatchingGenerator:
             finish_reason=reason,
             usage=Usage(prompt_tokens=len(prompt), completion_tokens=outcome.tokens),
             adapter=request.adapter,
+            adapter_version=adapter.label if adapter else None,
             ttft_ms=(outcome.first_at - begun) * 1000,
             engine_ms=(time.monotonic() - begun) * 1000,
             engine=self._info,

@@ -13,9 +13,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from shared.errors import ConfigurationInvalid, MaeariError
+from shared.errors import ConfigurationInvalid, EngineFailed, MaeariError
 from shared.packs import load_pack
 from shared.producer import Producer
+from shared.settings import settings
+from shared.versions import Evaluation, Registry, now
 from workers.training.corpus import PACKS
 
 from .cases import Case, read_cases
@@ -23,7 +25,7 @@ from .conversation import Cluster
 from .measures import figures
 from .report import print_report, write_page
 from .suites import own_cases
-from .trials import plan, run
+from .trials import plan, plan_version, run
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
@@ -37,11 +39,13 @@ def evaluate(
     *,
     adapter: str | None = None,
     limit: int | None = None,
+    version: bool = False,
 ) -> dict[str, Any]:
-    """One pack's report: figures, and what they were measured on."""
+    """One pack's report: figures, and what they were measured on. `version`: only what decides about `adapter`."""
     started = time.monotonic()
     asked = own_cases(pack) if cases is None else cases
-    verdicts = run(cluster, plan(pack, asked, adapter, limit), on_done)
+    trials = plan_version(pack, asked, adapter, limit) if version and adapter else plan(pack, asked, adapter, limit)
+    verdicts = run(cluster, trials, on_done)
     measured = figures(verdicts)
     return {
         "pack": pack,
@@ -117,11 +121,25 @@ def _run(options: argparse.Namespace) -> int:
     cluster.check()
     console = Console(stderr=True)
     reports: dict[str, dict[str, Any]] = {}
+    given = {"adapter": options.record or options.adapter, "limit": options.limit, "version": bool(options.record)}
     for pack in packs:
         with Bar(console, pack) as bar:
-            reports[pack] = evaluate(cluster, pack, cases, bar, adapter=options.adapter, limit=options.limit)
+            reports[pack] = evaluate(cluster, pack, cases, bar, **given)
+    if options.record:
+        _record(options.record, reports[packs[0]])
     _show(options, reports)
     return 0
+
+
+def _record(label: str, report: dict[str, Any]) -> None:
+    """From now on these figures decide whether the version may be served. Raises `EngineFailed` for half of them."""
+    failed = {name: figure["errors"] for name, figure in report["figures"].items() if figure["failed_jobs"]}
+    if failed:
+        raise EngineFailed(f"Jobs failed, nothing is recorded for {label}: {failed}")
+    values = {name: float(figure["value"]) for name, figure in report["figures"].items()}
+    version = Registry.of(settings()).record(label, Evaluation(at=now(), source="cluster", figures=values))
+    report["shortcomings"] = version.shortcomings()
+    report["met"] = not report["shortcomings"]
 
 
 def _show(options: argparse.Namespace, reports: dict[str, dict[str, Any]]) -> None:
@@ -136,6 +154,8 @@ def _show(options: argparse.Namespace, reports: dict[str, dict[str, Any]]) -> No
     console = Console(highlight=False)
     for report in reports.values():
         print_report(console, report)
+        for shortcoming in report.get("shortcomings", ()):
+            console.print(shortcoming, style="yellow")
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -145,6 +165,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     which.add_argument("--all", action="store_true", help="every pack that the project has cases for")
     parser.add_argument("--cases", type=Path, help="JSONL with cases of your own")
     parser.add_argument("--adapter", help="instead of the packs' own")
+    parser.add_argument("--record", metavar="NAME@N", help="measure a version of an adapter; its figures then decide")
     parser.add_argument("--limit", type=_positive, help="at most so many cases per figure")
     parser.add_argument("--tenant", default="default")
     parser.add_argument("--write", type=Path, help="write the page of documentation and its picture")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from shared.errors import BrokerUnavailable, ConfigurationInvalid, MaeariError
 from shared.packs import load_pack, pack_ids
+from workers.training.corpus import PACKS
 
 from .cases import Case, MeasureName
 from .conversation import Cluster
 from .measures import MEASURES, Verdict, found, heard, spoken_back, stated, styled
+from .suites import own_cases
 
 AT_ONCE = 8
 """Cases that are under way together."""
@@ -54,6 +56,19 @@ def plan(pack: str, cases: Sequence[Case], adapter: str | None = None, limit: in
         if wanted:
             kept.append(Trial(trial.case, trial.number, trial.pack, wanted, trial.run, trial.adapter))
     return kept
+
+
+def plan_version(pack: str, cases: Sequence[Case], label: str, limit: int | None = None) -> list[Trial]:
+    """The trials that decide whether the adapter `label` may be served as the pack's.
+
+    On the pack's cases it must state, recall and keep the style; on another pack's it must break that pack's.
+    """
+    wanted = ("fact_stated", "recall_stated", "style_kept")
+    own = [trial for trial in plan(pack, cases, label, limit) if set(trial.measures) & set(wanted)]
+    kept = [replace(trial, measures=tuple(m for m in trial.measures if m in wanted)) for trial in own]
+    other = next(name for name in PACKS if name != pack)
+    foreign = [trial for trial in plan(other, own_cases(other), None, limit) if "other_style_kept" in trial.measures]
+    return [*kept, *(replace(trial, adapter=label) for trial in foreign)]
 
 
 def _most(name: MeasureName, limit: int | None) -> int:

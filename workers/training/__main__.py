@@ -5,23 +5,43 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from shared.errors import ConfigurationInvalid, MaeariError
+from shared.contracts.training import TrainResult
+from shared.errors import ConfigurationInvalid, JobCancelled, MaeariError, TrainingFailed
 from shared.settings import settings
 
+from . import keeping
 from .card import write_card
-from .recipe import FOLDER, invalid, read_mapping, read_recipe, recipe_path
+from .files import reason
+from .progress import stopped_by_signals, watch
+from .recipe import (
+    DATA_FOLDER,
+    FOLDER,
+    AdapterRecipe,
+    check_data_paths,
+    invalid,
+    named_recipe,
+    read_mapping,
+    read_recipe,
+    recipe_path,
+)
+from .telling import Teller
 
 Figures = dict[str, Any]
+
+INTERRUPTED = 130
+"""Exit status of a training that was stopped; its checkpoint is kept."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +78,59 @@ def train(name: str, out: Path | None = None) -> Figures:
     path = recipe_path(name)
     trainer = _trainer(path)
     model, run = trainer.load()
+    target = out or settings().models_path / trainer.folder.format(name=_bare(path))
+    with _fresh(target) as fresh:
+        figures = _run(path, read_recipe(path, model), run, fresh)
+        _replace(target, fresh)
+    return figures
+
+
+def train_and_keep(path: Path, *, promote: bool = False) -> TrainResult:
+    """Run a recipe; keep an adapter as a version, another model under the home folder's `models`. Serves neither."""
+    trainer = _trainer(path)
+    model, run = trainer.load()
     recipe = read_recipe(path, model)
-    target = out or settings().models_path / trainer.folder.format(name=path.stem.removeprefix("adapter-"))
-    fresh = target.with_name(f".{target.name}.new")
+    target = settings().home / "models" / trainer.folder.format(name=_bare(path))
+    if not isinstance(recipe, AdapterRecipe):
+        with _fresh(target) as fresh:
+            figures = _run(path, recipe, run, fresh)
+            _replace(target, fresh)
+        return keeping.result(path, recipe, figures, None, promote)
+    keeping.check_served(recipe)
+    with _fresh(target) as fresh:
+        figures = _run(path, recipe, run, fresh)
+        version = keeping.register(_bare(path), path, recipe, fresh, figures)
+    return keeping.result(path, recipe, figures, version, promote)
+
+
+def _run(path: Path, recipe: BaseModel, run: Callable[[Any, Path], Figures], fresh: Path) -> Figures:
+    began, token = time.monotonic(), DATA_FOLDER.set(path.parent)
+    watch.stage = path.stem
+    try:
+        figures = run(recipe, fresh)
+        figures["minutes"] = round((time.monotonic() - began) / 60, 1)
+        write_card(fresh, path, recipe, figures)
+    except OSError as error:
+        raise TrainingFailed(f"{fresh} cannot be written ({reason(error)}).") from error
+    finally:
+        DATA_FOLDER.reset(token)
+    return figures
+
+
+def _bare(path: Path) -> str:
+    return path.stem.removeprefix("adapter-")
+
+
+@contextmanager
+def _fresh(target: Path) -> Iterator[Path]:
+    """An empty folder beside `target`, gone afterwards whatever happens."""
+    fresh = target.with_name(f".{target.name}.{os.getpid()}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    started = time.monotonic()
-    figures = run(recipe, fresh)
-    figures["minutes"] = round((time.monotonic() - started) / 60, 1)
-    write_card(fresh, path, recipe, figures)
-    _replace(target, fresh)
-    return figures
+    try:
+        yield fresh
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _trainer(path: Path) -> Trainer:
@@ -91,24 +153,59 @@ def _replace(target: Path, fresh: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 0 when every recipe was trained."""
+    """Run the command; 0 when every recipe was trained, 130 when it was stopped."""
+    options = _options(arguments)
+    teller = Teller() if options.events else None
+    try:
+        with stopped_by_signals():
+            return _work(options, teller)
+    except JobCancelled as error:
+        _tell_end(teller, error)
+        return INTERRUPTED
+    except MaeariError as error:
+        _tell_end(teller, error)
+        return 1
+
+
+def _work(options: argparse.Namespace, teller: Teller | None) -> int:
+    if teller is not None:
+        watch.listener = teller.progress
+    if options.keep:
+        path = named_recipe(options.recipe) if options.named else recipe_path(options.recipe).absolute()
+        if options.named:
+            check_data_paths(path, read_recipe(path, _trainer(path).load()[0]))
+        result = train_and_keep(path, promote=options.promote)
+        if teller is not None:
+            teller.done(result)
+        else:
+            print(result.model_dump_json(indent=2))
+        return 0
+    names = LAPTOP if options.recipe == "all" else (options.recipe,)
+    if options.out and len(names) > 1:
+        raise ConfigurationInvalid("--out goes with one recipe.", field="out")
+    for name in names:
+        figures = _plan(name) if options.plan else train(name, options.out)
+        print(json.dumps({"recipe": name, **figures}, ensure_ascii=False, indent=2))
+    return 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m workers.training", description=__doc__)
     known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
     parser.add_argument("recipe", help=f"`all`, a file, or one of {known}")
     parser.add_argument("--out", type=Path, help="folder of the finished model; default: under the laptop models")
     parser.add_argument("--plan", action="store_true", help="say what memory the recipe needs, and train nothing")
-    options = parser.parse_args(arguments)
-    try:
-        names = LAPTOP if options.recipe == "all" else (options.recipe,)
-        if options.out and len(names) > 1:
-            raise ConfigurationInvalid("--out goes with one recipe.", field="out")
-        for name in names:
-            figures = _plan(name) if options.plan else train(name, options.out)
-            print(json.dumps({"recipe": name, **figures}, ensure_ascii=False, indent=2))
-    except MaeariError as error:
-        print(f"{error.code}: {error.message}", file=sys.stderr)
-        return 1
-    return 0
+    parser.add_argument("--keep", action="store_true", help="keep an adapter as a version, another model in the home")
+    parser.add_argument("--promote", action="store_true", help="with --keep: serve the version if it passes")
+    parser.add_argument("--named", action="store_true", help="with --keep: a recipe of the folders for jobs, no path")
+    parser.add_argument("--events", action="store_true", help="with --keep: progress and result as JSON lines")
+    return parser.parse_args(arguments)
+
+
+def _tell_end(teller: Teller | None, error: MaeariError) -> None:
+    if teller is not None:
+        teller.failed(error)
+    print(f"{error.code}: {error.message}", file=sys.stderr)
 
 
 def _plan(name: str) -> Figures:

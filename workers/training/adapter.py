@@ -12,25 +12,39 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from shared.errors import ConfigurationInvalid
 from shared.settings import settings
+from shared.versions import fingerprint
 
 from .card import recipe_hash
-from .dialogue import load_dialogues, split_examples
-from .loop import Loop, say
+from .dialogue import hash_of, load_dialogues, split_examples
+from .files import alone
+from .loop import Loop
+from .memory import check_room
+from .progress import say, watch
 from .recipe import AdapterRecipe, Lora
 from .scoring import examine
 
 
 def train(recipe: AdapterRecipe, out: Path) -> dict[str, Any]:
-    """Write the adapter in peft's layout (bfloat16 safetensors) into `out`; returns the figures."""
-    torch.manual_seed(recipe.seed)
+    """Write the adapter in peft's layout (bfloat16 safetensors) into `out`; returns the figures.
+
+    What is missing is said before anything is trained: data, a device, memory, room on the disk.
+    """
     device = choose_device(recipe)
+    folder = settings().home / "runs" / f"adapter-{recipe.pack}-{recipe_hash(recipe)}"
+    check_room(recipe, device, folder)
+    with alone(folder):
+        return _train(recipe, out, device, folder)
+
+
+def _train(recipe: AdapterRecipe, out: Path, device: str, folder: Path) -> dict[str, Any]:
+    torch.manual_seed(recipe.seed)
     name = settings().model(recipe.base_model)
-    tokenizer = AutoTokenizer.from_pretrained(name)
-    dialogues = load_dialogues(recipe.data.sources, recipe.seed)
+    tokenizer = load_tokenizer(recipe, name)
+    dialogues = list(load_dialogues(recipe.data.sources, recipe.seed))
     split = split_examples(dialogues, tokenizer, recipe.data, recipe.seed)
     say(f"{len(split.training)} examples, {len(split.validation)} to validate, {split.left_out} too long")
     model = wrap(load_base(recipe, name, device), recipe.lora, recipe.base_model)
-    folder = settings().home / "runs" / f"adapter-{recipe.pack}-{recipe_hash(recipe)}"
+    watch.stage = f"adapter {recipe.pack}"
     loop = Loop(
         model,
         recipe.schedule,
@@ -44,7 +58,8 @@ def train(recipe: AdapterRecipe, out: Path) -> dict[str, Any]:
     figures = loop.run()
     save(model, out)
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
-    figures |= {"parameters": trained, "examples": len(split.training)}
+    figures |= {"parameters": trained, "examples": len(split.training), "data_hash": hash_of(dialogues)}
+    figures["base_fingerprint"] = fingerprint(Path(name)) if Path(name).is_dir() else ""
     figures["held_out"] = examine(model, tokenizer, recipe.pack, recipe.examination)
     loop.forget()
     return figures
@@ -61,6 +76,16 @@ def choose_device(recipe: AdapterRecipe) -> str:
     return device
 
 
+def load_tokenizer(recipe: AdapterRecipe, name: str) -> PreTrainedTokenizerBase:
+    """The base's tokenizer. Raises `ConfigurationInvalid` where there is none."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        problem = f"The base model {recipe.base_model} cannot be loaded."
+        raise ConfigurationInvalid(problem, field="base_model") from error
+    return tokenizer
+
+
 def load_base(recipe: AdapterRecipe, name: str, device: str) -> torch.nn.Module:
     """The frozen base model; 4-bit where the recipe says so. Raises `ConfigurationInvalid` where there is none."""
     precision = getattr(torch, recipe.precision)
@@ -74,7 +99,7 @@ def load_base(recipe: AdapterRecipe, name: str, device: str) -> torch.nn.Module:
         )
     try:
         base = AutoModelForCausalLM.from_pretrained(name, **options)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         problem = f"The base model {recipe.base_model} cannot be loaded."
         raise ConfigurationInvalid(problem, field="base_model") from error
     # Not peft's prepare_model_for_kbit_training: it makes embeddings float32, 2 GiB more on an 8B base.
@@ -114,7 +139,8 @@ def save(model: PeftModel, out: Path) -> None:
     trained_in = pairs[0].dtype
     for value in pairs:
         value.data = value.data.to(torch.bfloat16)
-    model.save_pretrained(str(out))
+    # Embeddings are not trained; looking whether they were would ask a hub.
+    model.save_pretrained(str(out), save_embedding_layers=False)
     for value in pairs:
         value.data = value.data.to(trained_in)
     (out / "README.md").unlink(missing_ok=True)

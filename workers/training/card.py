@@ -20,8 +20,8 @@ def write_card(folder: Path, recipe_file: Path, recipe: BaseModel, figures: dict
 
 
 def recipe_hash(recipe: BaseModel) -> str:
-    """Twelve hexadecimal digits that change with any key of the recipe."""
-    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:12]
+    """Twelve hexadecimal digits that change with any key of the recipe that changes the model."""
+    return hashlib.sha256(recipe.model_dump_json(exclude={"promotion"}).encode()).hexdigest()[:12]
 
 
 def _card(folder: Path, recipe_file: Path, recipe: BaseModel, figures: dict[str, Any]) -> str:

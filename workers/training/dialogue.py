@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -77,8 +78,8 @@ class Split:
 def load_dialogues(sources: Iterable[Source], seed: int) -> Iterator[Dialogue]:
     """Every dialogue of the sources. Raises `ConfigurationInvalid` naming file and line."""
     for source in sources:
-        if source.file is not None:
-            yield from _read(source.file, source.count)
+        if source.path is not None:
+            yield from _read(source.path, source.count)
         elif source.style == STYLE and source.count is not None:
             for talk in lookups(source.count, seed):
                 yield Dialogue.model_validate({"messages": [{"role": role, "content": text} for role, text in talk]})
@@ -108,6 +109,14 @@ def split_examples(dialogues: Iterable[Dialogue], tokenizer: PreTrainedTokenizer
         )
     random.Random(seed).shuffle(fitting)
     return Split(tuple(fitting[held:]), tuple(fitting[:held]), len(examples) - len(fitting))
+
+
+def hash_of(dialogues: Iterable[Dialogue]) -> str:
+    """Sixteen hexadecimal digits that change with any word of the data."""
+    total = hashlib.sha256()
+    for dialogue in dialogues:
+        total.update(dialogue.model_dump_json().encode())
+    return total.hexdigest()[:16]
 
 
 def encode(dialogue: Dialogue, tokenizer: PreTrainedTokenizerBase) -> Example:

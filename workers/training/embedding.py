@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,9 +16,11 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from shared.errors import TrainingFailed
+
 from .corpus import PACKS, Pair, Question, pairs, questions, sections
 from .corpus.facts import section_of
-from .loop import say
+from .progress import say, watch
 from .recipe import Part, Positive
 from .speech_tokens import common_syllables
 
@@ -111,21 +115,31 @@ def _fit(model: SentenceTransformer, examples: Sequence[tuple[str, Pair]], recip
     rng = random.Random(recipe.seed)
     loss = MultipleNegativesRankingLoss(model)
     optimizer = torch.optim.Adam(loss.parameters(), lr=recipe.learning_rate)
-    mean = 0.0
+    mean, step, started = 0.0, 0, time.monotonic()
     for epoch in range(recipe.epochs):
         batches = batches_of(examples, recipe.batch, rng)
         total = 0.0
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * (1 - epoch / recipe.epochs)
-        for batch in batches:
+        for number, batch in enumerate(batches, 1):
+            watch.check(None, step)
+            step = epoch * len(batches) + number
             value = loss([model.preprocess(list(texts)) for texts in zip(*batch, strict=True)], None)
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
             total += value.item()
+            _tell(step, recipe.epochs * len(batches), total / number, optimizer, time.monotonic() - started)
         mean = total / len(batches)
+        if not math.isfinite(mean):
+            raise TrainingFailed(f"The loss is {mean} in epoch {epoch + 1}.")
         say(f"epoch {epoch + 1}/{recipe.epochs} loss {mean:.4f}")
     return mean
+
+
+def _tell(step: int, steps: int, loss: float, optimizer: torch.optim.Optimizer, elapsed_s: float) -> None:
+    left = elapsed_s / step * (steps - step)
+    watch.tell(step=step, steps=steps, loss=loss, rate=optimizer.param_groups[0]["lr"], eta_s=left)
 
 
 def batches_of(examples: Sequence[tuple[str, Pair]], size: int, rng: random.Random) -> list[list[tuple[str, str]]]:

@@ -13,7 +13,9 @@ from shared.settings import settings
 from .card import recipe_hash
 from .copying import begin_with_copying
 from .dialogue import load_dialogues, split_examples
-from .loop import Loop, say
+from .files import alone
+from .loop import Loop
+from .progress import say, watch
 from .recipe import LanguageRecipe, Shape
 from .scoring import examine
 from .tokenizer import train_tokenizer
@@ -24,12 +26,20 @@ TOKENIZER_SAMPLE = 10_000
 
 def train(recipe: LanguageRecipe, out: Path) -> dict[str, Any]:
     """Write weights (bfloat16 safetensors), config, tokenizer and chat template into `out`; returns the figures."""
+    run = settings().home / "runs" / f"language-{recipe_hash(recipe)}"
+    with alone(run):
+        return _train(recipe, out, run)
+
+
+def _train(recipe: LanguageRecipe, out: Path, run: Path) -> dict[str, Any]:
     torch.manual_seed(recipe.seed)
     tokenizer = _tokenizer(recipe)
     model = build(recipe.shape, tokenizer, recipe.seed)
-    run = settings().home / "runs" / f"language-{recipe_hash(recipe)}"
     loops = [_stage(recipe, index, model, tokenizer, run) for index in range(len(recipe.stages))]
-    figures: dict[str, Any] = {"stages": [loop.run() for loop in loops]}
+    figures: dict[str, Any] = {"stages": []}
+    for number, loop in enumerate(loops, 1):
+        watch.stage = f"language, stage {number} of {len(loops)}"
+        figures["stages"].append(loop.run())
     save(model, tokenizer, out)
     figures |= {"parameters": model.num_parameters(), "vocabulary": len(tokenizer)}
     figures["held_out"] = examine(model, tokenizer, "neutral", recipe.examination)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,22 +11,15 @@ from typing import Any
 
 import torch
 
-from shared.errors import EngineFailed
+from shared.errors import TrainingFailed
 
+from . import files
 from .dialogue import IGNORED, Batch, Batches, Example, collate
 from .optimizer import make_optimizer
+from .progress import say, watch
 from .recipe import Schedule
 
-SHOW_EVERY_S = 15
-"""Seconds between two lines of progress."""
-
 Log = Callable[[str], None]
-
-
-def say(line: str) -> None:
-    """Print progress at once, also into a file."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
 
 
 @dataclass
@@ -82,22 +74,24 @@ class Loop:
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> dict[str, Any]:
-        """Train to the end. Raises `EngineFailed` where the loss is no number; the best weights stay on disk."""
+        """Train to the end. The last good checkpoint stays on disk, whatever is raised.
+
+        Raises `TrainingFailed` where the loss is no number or the disk is full, `JobCancelled` where it is to stop.
+        """
         self._resume()
         self.model.train()
-        mean, shown = _Mean(), time.monotonic()
+        mean = _Mean()
         while self._progress() < 1 and not self._stopped_early():
             started = self._clock()
             rate = self._rate()
             mean.add(self._step(rate))
             self.state.step += 1
             self.state.elapsed_s += self._clock() - started
-            if time.monotonic() - shown > SHOW_EVERY_S:
-                self._show(mean.value, rate)
-                shown = time.monotonic()
+            self._tell(mean.value, rate)
             if self.state.step % self.schedule.validate_every == 0 or self._progress() >= 1:
                 self._validate(mean.value)
                 mean = _Mean()
+            watch.check(self._save_checkpoint, self.state.step)
         self._restore_best()
         return {
             "steps": self.state.step,
@@ -121,7 +115,7 @@ class Loop:
             loss.backward()
             total += loss.item()
         if not math.isfinite(total):
-            raise EngineFailed(f"The loss is {total} at step {self.state.step}; the last good checkpoint is kept.")
+            raise TrainingFailed(f"The loss is {total} at step {self.state.step}; the last good checkpoint is kept.")
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.schedule.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -135,13 +129,15 @@ class Loop:
     def _validate(self, training: float) -> None:
         self.model.eval()
         loss = sum(self._loss(batch).item() for batch in self.validation) / len(self.validation)
+        if not math.isfinite(loss):
+            raise TrainingFailed(f"The validation loss is {loss} at step {self.state.step}; the best weights are kept.")
         self.model.train()
         self.state.curve.append((self.state.step, round(training, 4), round(loss, 4)))
         improved = loss < self.state.best
         self.state.stale = 0 if improved else self.state.stale + 1
         if improved:
             self.state.best = loss
-            _save(self.best_weights, {name: value.detach() for name, value in self.parameters.items()})
+            files.save(self.best_weights, {name: value.detach() for name, value in self.parameters.items()})
         self._save_checkpoint()
         self.log(f"step {self.state.step}/{self.steps} validation loss {loss:.4f}{' (best)' if improved else ''}")
 
@@ -165,14 +161,14 @@ class Loop:
         patience = self.schedule.patience
         return patience is not None and self.state.stale >= patience
 
-    def _show(self, loss: float, rate: float) -> None:
+    def _tell(self, loss: float, rate: float) -> None:
         left = self.state.elapsed_s * (1 / self._progress() - 1)
-        self.log(f"step {self.state.step}/{self.steps} loss {loss:.4f} lr {rate:.2e} eta {left / 60:.1f} min")
+        watch.tell(step=self.state.step, steps=self.steps, loss=loss, rate=rate, eta_s=left)
 
     def _save_checkpoint(self) -> None:
         weights = {name: value.detach() for name, value in self.parameters.items()}
         content = {"weights": weights, "optimizer": self.optimizer.state_dict(), "state": vars(self.state)}
-        _save(self.checkpoint, content)
+        files.save(self.checkpoint, content)
 
     def _resume(self) -> None:
         if not self.checkpoint.is_file():
@@ -207,13 +203,6 @@ def answer_loss(model: torch.nn.Module, tokens: torch.Tensor, labels: torch.Tens
 def _in_batches(examples: Sequence[Example], size: int, padding: int) -> list[Batch]:
     near = sorted(examples, key=lambda example: len(example.tokens))
     return [collate(near[start : start + size], padding) for start in range(0, len(near), size)]
-
-
-def _save(path: Path, content: Any) -> None:
-    """Write beside and rename: a full disk or a kill leaves the last good file."""
-    fresh = path.with_suffix(".new")
-    torch.save(content, fresh)
-    fresh.replace(path)
 
 
 class _Mean:

@@ -7,10 +7,13 @@ estimates: measure once on the card before a long run.
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+import torch
 from pydantic import BaseModel
 from transformers import AutoConfig
 
@@ -32,6 +35,9 @@ those (Dettmers et al. 2023, "QLoRA", section 3: 0.127 bits of constants per wei
 
 ANSWER_SHARE = 0.25
 """Share of the tokens that bear loss; persona, safety rules, context and questions are most of an example."""
+
+BYTES_ON_DISK = 2 * (4 + 8) + 4 + 2
+"""Per trained weight: a checkpoint (weights and two moments) beside its successor, the best weights, the result."""
 
 FULL_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -80,6 +86,45 @@ class Architecture:
 
 KNOWN = {"MLP-KTLim/llama-3-Korean-Bllossom-8B": Architecture(4096, 32, 14336, 32, 8, 128_256)}
 """Bases that can be planned for without their files: the shape of Llama 3 8B."""
+
+
+def check_room(recipe: AdapterRecipe, device: str, folder: Path) -> None:
+    """Whether memory and disk are enough, as far as can be said before anything is loaded.
+
+    Raises `ConfigurationInvalid` with what is needed and what is there.
+    """
+    known = recipe.base_model in KNOWN or (Path(settings().model(recipe.base_model)) / "config.json").is_file()
+    if not known:
+        return
+    shape = architecture(recipe.base_model)
+    need = sum(needs(recipe, shape, recipe.schedule.batch).values()) / GIB + RESERVED_GIB
+    there = free_memory(device) / GIB
+    if need > there:
+        raise ConfigurationInvalid(
+            f"Training needs about {need:.1f} GiB of memory, {there:.1f} GiB are free: lower schedule.batch and raise "
+            "schedule.accumulation, or turn checkpointing on. See --plan.",
+            field="schedule.batch",
+        )
+    files = adapter_parameters(recipe.lora, shape) * BYTES_ON_DISK
+    folder.mkdir(parents=True, exist_ok=True)
+    room = shutil.disk_usage(folder).free
+    if files > room:
+        raise ConfigurationInvalid(
+            f"Checkpoints need about {files / GIB:.2f} GiB under {folder}, {room / GIB:.2f} GiB are free.", field="home"
+        )
+
+
+def free_memory(device: str) -> int:
+    """Bytes that a training may take: of the card, or of this machine within its control group's limit."""
+    if device == "cuda":
+        free: int = torch.cuda.mem_get_info()[0]
+        return free
+    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    available: int = psutil.virtual_memory().available
+    try:
+        return min(available, int(limit.read_text()) - int(used.read_text()))
+    except (OSError, ValueError):  # no control group, or one without a limit
+        return available
 
 
 def plan(path: Path, recipe: BaseModel) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -9,10 +11,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.contracts.base import first_problem
-from shared.errors import ConfigurationInvalid
+from shared.errors import ConfigurationInvalid, UnknownRecipe
+from shared.settings import settings
 
 FOLDER = Path(__file__).resolve().parent / "recipes"
 """The recipes that ship with the code."""
+
+DATA_FOLDER: ContextVar[Path] = ContextVar("data_folder", default=Path())
+"""Where relative data files of the recipe that is being run lie: beside the recipe."""
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -68,7 +74,7 @@ class Source(Part):
     style: str | None = None
     """Speech style of generated dialogues: `neutral` or a pack, or `lookup` for chance pairs; or `file`."""
     file: Path | None = None
-    """JSONL, one `{"messages": [{"role", "content"}, ...]}` a line, the answer last; or `style`."""
+    """JSONL, one `{"messages": [{"role", "content"}, ...]}` a line, the answer last; beside the recipe; or `style`."""
     count: Positive | None = None
     """Generated dialogues; of a file, empty means all."""
     brief: bool = False
@@ -81,6 +87,11 @@ class Source(Part):
         if self.style is not None and self.count is None:
             raise ValueError("generated dialogues need a count")
         return self
+
+    @property
+    def path(self) -> Path | None:
+        """Where the file lies."""
+        return None if self.file is None else DATA_FOLDER.get() / self.file
 
 
 class Data(Part):
@@ -133,6 +144,29 @@ class Lora(Part):
     """Linear layers that get an adapter: those vLLM serves."""
 
 
+FigureName = Literal[
+    "fact_stated",
+    "invented_stated",
+    "recall_stated",
+    "statement_stated",
+    "unknown_admitted",
+    "style_kept",
+    "other_style_kept",
+]
+"""A figure of an examination; of `other_style_kept` the highest counts."""
+
+
+class Promotion(Part):
+    """What an adapter must reach before it may be served."""
+
+    at_least: Mapping[FigureName, Annotated[float, Field(ge=0.0, le=1.0)]] = {
+        "fact_stated": 0.9,
+        "recall_stated": 0.8,
+        "style_kept": 0.95,
+    }
+    at_most: Mapping[FigureName, Annotated[float, Field(ge=0.0, le=1.0)]] = {"other_style_kept": 0.3}
+
+
 class Stage(Part):
     """One part of a training: the next goes on with its weights."""
 
@@ -171,6 +205,7 @@ class AdapterRecipe(Part):
     data: Data
     schedule: Schedule
     examination: Examination = Examination()
+    promotion: Promotion = Promotion()
 
     @model_validator(mode="after")
     def _quantized_on_cuda(self) -> AdapterRecipe:
@@ -186,6 +221,40 @@ def recipe_path(name: str) -> Path:
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise ConfigurationInvalid(f"There is no recipe {name}. Known: {known}.", field="recipe")
     return path
+
+
+def recipe_folders() -> tuple[Path, ...]:
+    """Folders whose recipes a job may name: the shipped ones and those of the settings."""
+    return (FOLDER, *(folder.expanduser() for folder in settings().recipe_paths))
+
+
+def named_recipe(name: str) -> Path:
+    """The recipe that a job calls `name`: no path, and a file of a permitted folder, links included.
+
+    Raises `UnknownRecipe`.
+    """
+    for folder in recipe_folders():
+        file = folder / f"{name}.yaml"
+        if "/" not in name and file.is_file() and file.resolve().is_relative_to(folder.resolve()):
+            return file
+    known = sorted({file.stem for folder in recipe_folders() for file in folder.glob("*.yaml")})
+    raise UnknownRecipe(f"Known recipes: {', '.join(known)}.", field="recipe")
+
+
+def check_data_paths(path: Path, recipe: BaseModel) -> None:
+    """A job's recipe reads data of permitted folders alone. Raises `ConfigurationInvalid` naming file and field."""
+    allowed = [folder.expanduser().resolve() for folder in (*recipe_folders(), *settings().data_paths)]
+    for source in _sources(recipe):
+        if source.file is not None:
+            file = (path.parent / source.file).resolve()
+            if not any(file.is_relative_to(folder) for folder in allowed):
+                raise invalid(path, "data.sources.file", f"{source.file} lies outside the folders for data")
+
+
+def _sources(recipe: BaseModel) -> Iterator[Source]:
+    parts = [getattr(recipe, "data", None), *(stage.data for stage in getattr(recipe, "stages", ()))]
+    for data in parts:
+        yield from data.sources if data is not None else ()
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -12,13 +12,14 @@ import torch
 from pydantic import Field
 from torch.nn import functional
 
-from shared.errors import EngineFailed
+from shared.errors import TrainingFailed
 from shared.packs import load_pack
 from shared.settings import settings
 
+from . import files
 from .corpus import PACKS, SpokenSentence, questions, spoken_sentences
-from .loop import say
 from .optimizer import BETAS, Both, Muon
+from .progress import say, watch
 from .recipe import Part, Positive, Share
 from .speech_batches import IGNORED, Batch, Mixture, SpeechBatches
 from .speech_data import Manner, Recordings, Utterance, plan_utterances
@@ -114,11 +115,13 @@ def train(recipe: SpeechRecipe, out: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     sentences = spoken_sentences(recipe.seed)
     trained = [sentence.text for sentence in sentences if sentence.split == "train"]
-    run = SpeechRun(recipe, trained, settings().home / "training" / "speech")
-    figures = run.train()
-    export(run.model.spread_timestamps(), run.tokenizer, out)
-    figures |= examine(out, _cases(recipe, sentences), recipe.examined, recipe.seed)
-    run.forget()
+    folder = settings().home / "training" / "speech"
+    with files.alone(folder):
+        run = SpeechRun(recipe, trained, folder)
+        figures = run.train()
+        export(run.model.spread_timestamps(), run.tokenizer, out)
+        figures |= examine(out, _cases(recipe, sentences), recipe.examined, recipe.seed)
+        run.forget()
     return figures
 
 
@@ -173,7 +176,10 @@ class SpeechRun:
         self._curve: list[tuple[int, float, float]] = []
 
     def train(self) -> dict[str, Any]:
-        """All steps. Raises `EngineFailed` where the loss is no number; the last checkpoint stays."""
+        """All steps; the last checkpoint stays, whatever is raised.
+
+        Raises `TrainingFailed` where the loss is no number or the disk is full, `JobCancelled` where it is to stop.
+        """
         self._resume()
         self.model.train()
         recent: list[tuple[float, float]] = []
@@ -182,11 +188,13 @@ class SpeechRun:
             recent.append(self.one_step())
             self.step += 1
             self._elapsed += time.monotonic() - started
+            self._tell(recent[-1][0])
             if self.step % 50 == 0 or self.step == self.recipe.steps:
                 self._report(recent)
                 recent = []
             if self.step % self.recipe.checkpoint_every == 0:
                 self._save()
+            watch.check(self._save, self.step)
         self.model.eval()
         return {"steps": self.step, "training_minutes": round(self._elapsed / 60, 1), "curve": _thinned(self._curve)}
 
@@ -203,7 +211,7 @@ class SpeechRun:
         text, letters = self._losses(batch)
         loss = text + letters * self.recipe.letters_weight * (1 - self.step / self.recipe.steps)
         if not math.isfinite(loss.item()):
-            raise EngineFailed(f"The loss is {loss.item()} at step {self.step}; the last good checkpoint is kept.")
+            raise TrainingFailed(f"The loss is {loss.item()} at step {self.step}; the last good checkpoint is kept.")
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -235,6 +243,10 @@ class SpeechRun:
         left = self._elapsed / self.step * (self.recipe.steps - self.step) / 60
         say(f"step {self.step}/{self.recipe.steps} loss {text:.3f} letters {letters:.3f} eta {left:.1f} min")
 
+    def _tell(self, loss: float) -> None:
+        left = self._elapsed / self.step * (self.recipe.steps - self.step)
+        watch.tell(step=self.step, steps=self.recipe.steps, loss=loss, rate=self._rate(), eta_s=left)
+
     def _save(self) -> None:
         content = {
             "recipe": self.recipe.model_dump_json(),
@@ -242,9 +254,7 @@ class SpeechRun:
             "optimizer": self._optimizer.state_dict(),
             "progress": (self.step, self._elapsed, self._curve),
         }
-        fresh = self._checkpoint.with_suffix(".new")
-        torch.save(content, fresh)
-        fresh.replace(self._checkpoint)
+        files.save(self._checkpoint, content)
 
     def _resume(self) -> None:
         if not self._checkpoint.is_file():

@@ -21,7 +21,7 @@ import soxr
 
 from shared.errors import ConfigurationInvalid
 
-from .loop import say
+from .progress import say
 from .speech_tokens import common_syllables
 
 RATE = 16_000
