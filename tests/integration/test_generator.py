@@ -39,7 +39,9 @@ from shared.errors import (
 )
 from shared.settings import ROOT, Settings
 from tests.integration.models import edit_adapter, make_adapter, make_language_model
+from tests.support.servers import RedisServer
 from tests.support.waiting import until
+from tests.support.workers import WorkerProcess
 from workers.engines import generator_plugins
 from workers.engines.generator import BatchingGenerator
 
@@ -494,6 +496,22 @@ def test_the_core_ends_with_a_killed_host(folder: Path, tmp_path: Path) -> None:
         host.wait()
         host.stdin.close()
         host.stdout.close()
+
+
+def test_the_core_ends_with_a_worker_that_is_killed_while_loading(
+    folder: Path, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    environment = {"MAEARI_REDIS_URL": redis_server.url, "MAEARI_HOME": str(tmp_path)}
+    models = {"MAEARI_MODELS_PATH": str(folder), "MAEARI_LLM_MODEL": configuration(folder).llm_model}
+    worker = WorkerProcess("llm", tmp_path, environment | models)
+    try:
+        assert worker.process is not None
+        host = psutil.Process(worker.process.pid)
+        spawned = until(lambda: [c for c in host.children() if "spawn_main" in " ".join(c.cmdline())], "a core is spawned")
+        worker.kill()
+        until(lambda: not any(_lives(core) for core in spawned), "the core is gone")
+    finally:
+        worker.close()
 
 
 def _cores_of(pid: int) -> set[psutil.Process]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,10 @@ def on_cpu() -> bool:
     import torch
 
     return not torch.cuda.is_available()
+
+
+WITH_HOST = Path(__file__).with_name("with_host.sh")
+"""Starts Python so that it ends with the process that starts it."""
 
 
 def prepare_environment(config: Settings, model: str) -> None:
@@ -46,6 +53,10 @@ def prepare_environment(config: Settings, model: str) -> None:
         # Unset, every process computes on all cores at once, and throughput falls to a third.
         tuned["OMP_NUM_THREADS"] = "1"
         tuned["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    if shutil.which("setpriv"):
+        # Plugins come after the core has greeted its host; for a host that died before, it would wait five minutes.
+        forced["MAEARI_CHILD_PYTHON"] = sys.executable
+        multiprocessing.set_executable(str(WITH_HOST))
     os.environ.update(forced)
     for name, value in tuned.items():
         os.environ.setdefault(name, value)
