@@ -312,7 +312,7 @@ public final class MaeariClient implements AutoCloseable {
     /**
      * Whether the shared reader's last read went well.
      *
-     * @return true before the first
+     * @return true also where nobody is followed
      */
     public boolean connected() {
         return reader.connected();

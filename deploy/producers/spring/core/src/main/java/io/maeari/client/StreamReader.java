@@ -91,8 +91,9 @@ final class StreamReader implements AutoCloseable {
         return followings.values().stream().mapToInt(List::size).sum();
     }
 
+    /** Whether the last read went well; nobody to read for is well too. */
     boolean connected() {
-        return connected;
+        return connected || following() == 0;
     }
 
     @Override

@@ -1,0 +1,2 @@
+/** The Maeari client as Spring Boot's: beans, properties, health and metrics. */
+package io.maeari.spring;
