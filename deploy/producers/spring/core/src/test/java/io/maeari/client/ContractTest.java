@@ -19,6 +19,7 @@ import io.maeari.client.request.KnowledgeReembedRequest;
 import io.maeari.client.request.MaeariRequest;
 import io.maeari.client.request.RetrieveRequest;
 import io.maeari.client.request.SynthesizeRequest;
+import io.maeari.client.request.TrainRequest;
 import io.maeari.client.request.TranscribeRequest;
 import io.maeari.client.request.TurnRequest;
 import java.io.IOException;
@@ -47,7 +48,8 @@ class ContractTest {
             KnowledgeAddRequest.class,
             KnowledgeListRequest.class,
             KnowledgeDeleteRequest.class,
-            KnowledgeReembedRequest.class);
+            KnowledgeReembedRequest.class,
+            TrainRequest.class);
     /** Fields that belong to the cluster, or to the version that this client is. */
     private static final Set<String> NOT_OURS = Set.of("schema_version", "speak", "seq");
 
@@ -117,8 +119,23 @@ class ContractTest {
             assertEquals(golden.without("body"), written.without("body"));
             assertEquals(List.of("maeari:", "spring.0001", blank(type).task()), arguments.subList(0, 3));
             assertEquals(golden.at("/properties/delivery_info/routing_key").asText(), arguments.get(3));
-            assertEquals(List.of("0", "acme", "0", "0", "3"), arguments.subList(4, 9));
+            assertEquals(List.of("0", "acme", "0", "0"), arguments.subList(4, 8));
+            JsonNode entry = Project.schema("catalog.json").path(typed.task());
+            assertEquals(entry.path("max_attempts").asText(), arguments.get(8));
         }
+    }
+
+    @Test
+    void theSignedMessageOfTheContractIsSignedInTheSameWay() throws Exception {
+        JsonNode signing = Project.schema("signing.json");
+        JsonNode message = signing.path("message");
+        String signature = new MessageSigner(signing.path("key").asText())
+                .sign(
+                        message.at("/headers/id").asText(),
+                        message.at("/headers/task").asText(),
+                        message.at("/headers/deadline_ms").asLong(),
+                        message.path("body").asText());
+        assertEquals(message.at("/headers/signature").asText(), signature);
     }
 
     @Test

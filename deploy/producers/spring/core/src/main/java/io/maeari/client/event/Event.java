@@ -173,10 +173,22 @@ public sealed interface Event {
      * @param done how many are done
      * @param total of how many
      * @param note may be empty
+     * @param loss of a training, or null
+     * @param rate learning rate of a training, or null
+     * @param etaS seconds that the rest will take, or null
      */
     @JsonIgnoreProperties(ignoreUnknown = true)
     record Progress(
-            long seq, @JsonProperty("job_id") String jobId, long at, String stage, long done, long total, String note)
+            long seq,
+            @JsonProperty("job_id") String jobId,
+            long at,
+            String stage,
+            long done,
+            long total,
+            String note,
+            Double loss,
+            Double rate,
+            @JsonProperty("eta_s") Double etaS)
             implements Event {
         @Override
         public String type() {

@@ -9,7 +9,8 @@ import com.fasterxml.jackson.annotation.JsonProperty;
  * @param text the whole reply
  * @param finishReason {@code stop} or {@code length}
  * @param usage tokens
- * @param adapter LoRA adapter, or null
+ * @param adapter LoRA adapter as it was asked for, or null
+ * @param adapterVersion which version that was, or null
  * @param ttftMs from the engine's start to its first token
  * @param engineMs in the engine
  * @param engine that made it
@@ -21,6 +22,7 @@ public record Generation(
         @JsonProperty("finish_reason") String finishReason,
         Usage usage,
         String adapter,
+        @JsonProperty("adapter_version") String adapterVersion,
         @JsonProperty("ttft_ms") double ttftMs,
         @JsonProperty("engine_ms") double engineMs,
         EngineInfo engine,

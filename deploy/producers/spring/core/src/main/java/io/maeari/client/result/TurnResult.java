@@ -18,6 +18,7 @@ import java.util.List;
  * @param audio all sentences in one WAV; null without speech
  * @param audioDurationS seconds
  * @param adapter LoRA adapter, or null
+ * @param adapterVersion which version of it wrote the reply, or null
  * @param voice who spoke, or null
  * @param finishReason {@code stop} or {@code length}
  * @param usage tokens
@@ -39,6 +40,7 @@ public record TurnResult(
         BlobRef audio,
         @JsonProperty("audio_duration_s") double audioDurationS,
         String adapter,
+        @JsonProperty("adapter_version") String adapterVersion,
         String voice,
         @JsonProperty("finish_reason") String finishReason,
         Usage usage,
