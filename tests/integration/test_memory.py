@@ -26,7 +26,7 @@ from tests.support.waiting import until
 
 FAULT = Fault(code="engine_failed", message="The engine failed on this job.", stage="x", retryable=False)
 TURN = {"tenant": "t", "pack": "artist", "session": "s", "text": "안녕하세요, 오늘 기분이 어때요?"}
-SLACK = 100_000
+SLACK = 200_000
 """Bytes that Redis itself may have grown by: script cache, client buffers, its tables."""
 SHORT_LIVED = {"job_ttl_s": 1, "events_ttl_s": 1, "presence_ttl_s": 1, "dead_limit": 100}
 EVENT_BYTES = 100
