@@ -17,7 +17,9 @@ from shared.errors import by_code
 from shared.keys import BATCH, CELERY_RESULT, Keys, queue_list
 from shared.settings import ROOT, Settings
 
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted(
+    [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy" / "producers").rglob("README.md")]
+)
 PROFILES = sorted((ROOT / "deploy" / "profiles").glob("*.env"))
 WIRE = (ROOT / "docs" / "wire-contract.md").read_text("utf-8")
 

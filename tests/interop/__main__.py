@@ -73,7 +73,7 @@ def maven(folder: Path) -> Report:
         return {"ran": False, "why": f"Maven Central is not reachable ({error})"}
     command = ["mvn", "--batch-mode", "--no-transfer-progress", "verify"]
     server = RedisServer(folder / "redis", *IN_MEMORY)  # which the starter's port is tried at
-    environment = os.environ | {"MAEARI_TEST_REDIS_PORT": str(server.port)}
+    environment = os.environ | {"TEST_REDIS_PORT": str(server.port)}
     try:
         done = subprocess.run(
             command,

@@ -50,9 +50,9 @@ class SpringRedisPortTest {
                 .isInstanceOf(BrokerUnavailableException.class);
     }
 
-    /** At a Redis that may be written to: MAEARI_TEST_REDIS_PORT says where on this machine. */
+    /** At a Redis that may be written to: TEST_REDIS_PORT says where on this machine. */
     @Nested
-    @EnabledIfEnvironmentVariable(named = "MAEARI_TEST_REDIS_PORT", matches = "\\d+")
+    @EnabledIfEnvironmentVariable(named = "TEST_REDIS_PORT", matches = "\\d+")
     class AtARealRedis {
         private final String stream = "port-test:" + UUID.randomUUID();
         private LettuceConnectionFactory factory;
@@ -61,7 +61,7 @@ class SpringRedisPortTest {
 
         @BeforeEach
         void connect() {
-            int number = Integer.parseInt(System.getenv("MAEARI_TEST_REDIS_PORT"));
+            int number = Integer.parseInt(System.getenv("TEST_REDIS_PORT"));
             factory = new LettuceConnectionFactory(new RedisStandaloneConfiguration("127.0.0.1", number));
             factory.afterPropertiesSet();
             factory.start();

@@ -82,7 +82,7 @@ public final class Ask {
                 if (event instanceof Event.Transcript heard) {
                     OUT.println("> " + heard.text());
                 } else if (event instanceof Event.TextDelta delta) {
-                    OUT.print("\r" + reply.apply(delta));
+                    show(reply.toString(), reply.apply(delta));
                 } else if (event instanceof Event.Audio audio) {
                     OUT.printf("%n[sentence %d can be played: %s]%n", audio.sentence(), audio.audio().key());
                 }
@@ -90,5 +90,10 @@ public final class Ask {
         }
         OUT.println();
         return job.result(Duration.ofSeconds(10));
+    }
+
+    /** Only what is new, unless a stage that was run again has gone back. */
+    private static void show(String before, String now) {
+        OUT.print(now.startsWith(before) ? now.substring(before.length()) : "\n" + now);
     }
 }
