@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,10 @@ import pytest
 from shared.contracts.events import Event, Progress
 from shared.errors import ConfigurationInvalid, InvalidRequest, JobCancelled, TrainingFailed, UnknownRecipe
 from shared.producer import Producer
+from shared.settings import ROOT
 from shared.versions import Registry
 from tests.support.servers import RedisServer
-from tests.support.training import Workshop, make_workshop
+from tests.support.training import Workshop, make_workshop, whole_environment
 from tests.support.waiting import until
 from tests.support.workers import WorkerProcess
 
@@ -122,6 +126,19 @@ def test_a_job_trains_and_registers_a_version(crew: Crew, workshop: Workshop) ->
     told = [event for event in crew.producer.follow(job_id) if event.type == "progress"]
     assert (told[-1].done, told[-1].total) == (6, 6)
     assert all(event.loss and event.rate and event.eta_s is not None for event in told)
+
+
+def test_the_command_hands_a_job_in_and_shows_how_far_it_is(crew: Crew, workshop: Workshop) -> None:
+    workshop.recipe("adapter-queued")
+    environment = whole_environment(workshop) | crew.environment
+    maeari = [sys.executable, "-m", "shared.cli", "train", "adapter-queued", "--queue"]
+    done = subprocess.run(maeari, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert "Registered as queued@1. It is not served." in done.stdout
+    assert "step 6 of 6, loss" in done.stderr
+    told = subprocess.run(
+        [*maeari, "--no-wait", "--json"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert crew.result(json.loads(told.stdout)["job_id"])["version"] == "queued@2"
 
 
 def test_a_version_that_does_not_pass_is_kept_and_not_served(crew: Crew, workshop: Workshop) -> None:

@@ -65,6 +65,17 @@ def test_gpus_give_one_process_per_role_and_card() -> None:
     assert cards == {role: ["0", "1"] if role in GPU_ROLES else [None] for role in ROLES}
 
 
+def test_a_trainer_runs_where_it_is_asked_for() -> None:
+    plan = make_plan(parse_replicas(["trainer=2"]), ("0",), None)
+    assert [(p.name, p.gpu) for p in worker_programs(plan) if p.role == "trainer"] == [
+        ("trainer-0", "0"),
+        ("trainer-1", "0"),
+    ]
+    assert all(program.is_worker for program in worker_programs(plan))
+    assert make_plan({}, None, plan).replicas["trainer"] == 2
+    assert "trainer" not in make_plan({"trainer": 0}, None, plan).replicas
+
+
 def test_more_replicas_than_gpus_share_them_in_turn() -> None:
     programs = worker_programs(make_plan({"llm": 3}, ("0", "1"), None))
     assert [program.gpu for program in programs if program.role == "llm"] == ["0", "1", "0"]

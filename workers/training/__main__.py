@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel
+from safetensors import SafetensorError
 
 from shared.contracts.training import TrainResult
 from shared.errors import ConfigurationInvalid, JobCancelled, MaeariError, TrainingFailed
@@ -82,6 +84,7 @@ def train(name: str, out: Path | None = None) -> Figures:
     with _fresh(target) as fresh:
         figures = _run(path, read_recipe(path, model), run, fresh)
         _replace(target, fresh)
+    watch.finish()
     return figures
 
 
@@ -95,23 +98,31 @@ def train_and_keep(path: Path, *, promote: bool = False) -> TrainResult:
         with _fresh(target) as fresh:
             figures = _run(path, recipe, run, fresh)
             _replace(target, fresh)
+        watch.finish()
         return keeping.result(path, recipe, figures, None, promote)
     keeping.check_served(recipe)
     with _fresh(target) as fresh:
         figures = _run(path, recipe, run, fresh)
-        version = keeping.register(_bare(path), path, recipe, fresh, figures)
+        try:
+            version = keeping.register(_bare(path), path, recipe, fresh, figures)
+        except OSError as error:
+            raise TrainingFailed(f"The version cannot be kept ({reason(error)}); the run's checkpoint is.") from error
+    watch.finish()
     return keeping.result(path, recipe, figures, version, promote)
 
 
 def _run(path: Path, recipe: BaseModel, run: Callable[[Any, Path], Figures], fresh: Path) -> Figures:
     began, token = time.monotonic(), DATA_FOLDER.set(path.parent)
     watch.stage = path.stem
+    watch.at_end.clear()
     try:
         figures = run(recipe, fresh)
         figures["minutes"] = round((time.monotonic() - began) / 60, 1)
         write_card(fresh, path, recipe, figures)
-    except OSError as error:
-        raise TrainingFailed(f"{fresh} cannot be written ({reason(error)}).") from error
+    except (OSError, SafetensorError) as error:
+        raise TrainingFailed(f"A file cannot be written ({reason(error)}); the run's checkpoint is kept.") from error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise TrainingFailed("It needs more memory: lower schedule.batch; the run's checkpoint is kept.") from error
     finally:
         DATA_FOLDER.reset(token)
     return figures

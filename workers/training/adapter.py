@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from shared.settings import settings
 from shared.versions import fingerprint
 
 from .card import recipe_hash
-from .dialogue import hash_of, load_dialogues, split_examples
+from .dialogue import Dialogue, hash_of, load_dialogues, split_examples
 from .files import alone
 from .loop import Loop
 from .memory import check_room
@@ -30,17 +32,24 @@ def train(recipe: AdapterRecipe, out: Path) -> dict[str, Any]:
     What is missing is said before anything is trained: data, a device, memory, room on the disk.
     """
     device = choose_device(recipe)
-    folder = settings().home / "runs" / f"adapter-{recipe.pack}-{recipe_hash(recipe)}"
+    name = settings().model(recipe.base_model)
+    base = fingerprint(Path(name)) if Path(name).is_dir() else ""
+    dialogues = list(load_dialogues(recipe.data.sources, recipe.seed))
+    made_of = {"data_hash": hash_of(dialogues), "base_fingerprint": base}
+    # Other data or another base is another run: its checkpoint is no place to go on from.
+    run = hashlib.sha256("/".join([recipe_hash(recipe), *made_of.values()]).encode()).hexdigest()[:12]
+    folder = settings().home / "runs" / f"adapter-{recipe.pack}-{run}"
     check_room(recipe, device, folder)
     with alone(folder):
-        return _train(recipe, out, device, folder)
+        return _train(recipe, dialogues, out, device, folder) | made_of
 
 
-def _train(recipe: AdapterRecipe, out: Path, device: str, folder: Path) -> dict[str, Any]:
+def _train(
+    recipe: AdapterRecipe, dialogues: Sequence[Dialogue], out: Path, device: str, folder: Path
+) -> dict[str, Any]:
     torch.manual_seed(recipe.seed)
     name = settings().model(recipe.base_model)
     tokenizer = load_tokenizer(recipe, name)
-    dialogues = list(load_dialogues(recipe.data.sources, recipe.seed))
     split = split_examples(dialogues, tokenizer, recipe.data, recipe.seed)
     say(f"{len(split.training)} examples, {len(split.validation)} to validate, {split.left_out} too long")
     model = wrap(load_base(recipe, name, device), recipe.lora, recipe.base_model)
@@ -58,10 +67,9 @@ def _train(recipe: AdapterRecipe, out: Path, device: str, folder: Path) -> dict[
     figures = loop.run()
     save(model, out)
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
-    figures |= {"parameters": trained, "examples": len(split.training), "data_hash": hash_of(dialogues)}
-    figures["base_fingerprint"] = fingerprint(Path(name)) if Path(name).is_dir() else ""
+    figures |= {"parameters": trained, "examples": len(split.training)}
     figures["held_out"] = examine(model, tokenizer, recipe.pack, recipe.examination)
-    loop.forget()
+    watch.at_end.append(loop.forget)
     return figures
 
 

@@ -30,6 +30,14 @@ def save(path: Path, content: Any) -> None:
         raise TrainingFailed(f"{path} cannot be written ({reason(error)}); {kept}.") from error
 
 
+def load(path: Path, device: torch.device | str = "cpu") -> Any:
+    """What `save` wrote. Raises `TrainingFailed` where it cannot be read."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch's reader has an error of its own for every kind of damage
+        raise TrainingFailed(f"{path} cannot be read; delete it to begin anew.") from error
+
+
 def reason(error: BaseException) -> str:
     """Why a file could not be written, as people say it."""
     seen: BaseException | None = error

@@ -20,10 +20,6 @@ from .recipe import LanguageRecipe, Shape
 from .scoring import examine
 from .tokenizer import train_tokenizer
 
-TOKENIZER_SAMPLE = 10_000
-"""Dialogues of a source that the tokenizer is trained on."""
-
-
 def train(recipe: LanguageRecipe, out: Path) -> dict[str, Any]:
     """Write weights (bfloat16 safetensors), config, tokenizer and chat template into `out`; returns the figures."""
     run = settings().home / "runs" / f"language-{recipe_hash(recipe)}"
@@ -43,8 +39,7 @@ def _train(recipe: LanguageRecipe, out: Path, run: Path) -> dict[str, Any]:
     save(model, tokenizer, out)
     figures |= {"parameters": model.num_parameters(), "vocabulary": len(tokenizer)}
     figures["held_out"] = examine(model, tokenizer, "neutral", recipe.examination)
-    for loop in loops:
-        loop.forget()
+    watch.at_end += [loop.forget for loop in loops]
     return figures
 
 
@@ -100,9 +95,6 @@ def _stage(
 
 
 def _tokenizer(recipe: LanguageRecipe) -> PreTrainedTokenizerBase:
-    sources = [
-        source.model_copy(update={"count": min(source.count or TOKENIZER_SAMPLE, TOKENIZER_SAMPLE)})
-        for source in recipe.stages[-1].data.sources
-    ]
-    texts = (turn.content for dialogue in load_dialogues(sources, recipe.seed) for turn in dialogue.messages)
+    dialogues = load_dialogues(recipe.tokenizer, recipe.seed)
+    texts = (turn.content for dialogue in dialogues for turn in dialogue.messages)
     return train_tokenizer(texts, recipe.shape.vocabulary, recipe.shape.positions)

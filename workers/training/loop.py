@@ -173,7 +173,7 @@ class Loop:
     def _resume(self) -> None:
         if not self.checkpoint.is_file():
             return
-        content = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        content = files.load(self.checkpoint, self.device)
         self._load(content["weights"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.state = State(**content["state"])
@@ -181,7 +181,7 @@ class Loop:
 
     def _restore_best(self) -> None:
         if self.best_weights.is_file():
-            self._load(torch.load(self.best_weights, map_location=self.device, weights_only=True))
+            self._load(files.load(self.best_weights, self.device))
         self.model.eval()
 
     @torch.no_grad()

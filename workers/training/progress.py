@@ -65,10 +65,17 @@ class Watch:
         self.listener: Listener = Lines()
         self.stage = ""
         self.stop = threading.Event()
+        self.at_end: list[Callable[[], None]] = []
+        """What is to be done once the model stands where it belongs: checkpoints go, and not a moment earlier."""
 
     def tell(self, *, step: int, steps: int, loss: float, rate: float, eta_s: float) -> None:
         """A step has been made."""
         self.listener(Standing(self.stage, step, steps, loss, rate, max(0.0, eta_s)))
+
+    def finish(self) -> None:
+        """The model stands where it belongs."""
+        while self.at_end:
+            self.at_end.pop()()
 
     def check(self, keep: Callable[[], None] | None, step: int) -> None:
         """Between two steps: where the training is to stop, `keep` its checkpoint and raise `JobCancelled`."""

@@ -180,8 +180,9 @@ class LanguageRecipe(Part):
     kind: Literal["language"]
     seed: int = 0
     shape: Shape
+    tokenizer: Annotated[tuple[Source, ...], Field(min_length=1)]
+    """What the tokenizer is made from."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
-    """The tokenizer is made from the last one's dialogues."""
     examination: Examination = Examination()
 
 

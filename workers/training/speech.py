@@ -121,7 +121,7 @@ def train(recipe: SpeechRecipe, out: Path) -> dict[str, Any]:
         figures = run.train()
         export(run.model.spread_timestamps(), run.tokenizer, out)
         figures |= examine(out, _cases(recipe, sentences), recipe.examined, recipe.seed)
-        run.forget()
+    watch.at_end.append(run.forget)
     return figures
 
 
@@ -259,7 +259,7 @@ class SpeechRun:
     def _resume(self) -> None:
         if not self._checkpoint.is_file():
             return
-        content = torch.load(self._checkpoint, weights_only=True)
+        content = files.load(self._checkpoint)
         if content["recipe"] != self.recipe.model_dump_json():
             say("the checkpoint is of another recipe; starting anew")
             return
