@@ -12,6 +12,9 @@ import redis
 import redis.asyncio
 import redis.asyncio.sentinel
 import redis.sentinel
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from .errors import ConfigurationInvalid
 from .settings import Settings
@@ -66,16 +69,21 @@ class Endpoint:
     def client(self, **options: Any) -> redis.Redis:
         """A client; `options` as redis-py's."""
         if self.watched:
-            manager = redis.sentinel.Sentinel(self.sentinels(), sentinel_kwargs=self.sentinel_options())
-            found: redis.Redis = manager.master_for(self.service, **self._credentials(), **options)
+            found: redis.Redis = self.manager().master_for(self.service, **self._credentials(), **options)
             return found
         made: redis.Redis = redis.Redis.from_url(self.url, **self.tls, **options)
         return made
 
+    def manager(self, **options: Any) -> redis.sentinel.Sentinel:
+        """Asks the Sentinels, each one once: there are others. `options`: of connections to the primary."""
+        asking = self._asking() | {"retry": Retry(NoBackoff(), 0)}
+        return redis.sentinel.Sentinel(self._sentinels(), sentinel_kwargs=asking, **options)
+
     def async_client(self, **options: Any) -> redis.asyncio.Redis:
         """A client for asyncio."""
         if self.watched:
-            manager = redis.asyncio.sentinel.Sentinel(self.sentinels(), sentinel_kwargs=self.sentinel_options())
+            asking = self._asking() | {"retry": AsyncRetry(NoBackoff(), 0)}
+            manager = redis.asyncio.sentinel.Sentinel(self._sentinels(), sentinel_kwargs=asking)
             found: redis.asyncio.Redis = manager.master_for(self.service, **self._credentials(), **options)
             return found
         return redis.asyncio.Redis.from_url(self.url, **self.tls, **options)
@@ -89,12 +97,11 @@ class Endpoint:
             **({"ssl": True, **self.tls} if self.tls else {}),
         }
 
-    def sentinels(self) -> list[tuple[str, int]]:
-        """Hosts and ports of the Sentinels."""
+    def _sentinels(self) -> list[tuple[str, int]]:
         hosts = (urlsplit(f"//{host}") for host in urlsplit(self.url).netloc.rpartition("@")[2].split(","))
         return [(host.hostname or "", host.port or SENTINEL_PORT) for host in hosts]
 
-    def sentinel_options(self) -> dict[str, Any]:
+    def _asking(self) -> dict[str, Any]:
         """How Sentinels are spoken to."""
         user, password = self._query("sentinel_username"), self._query("sentinel_password")
         return {
@@ -110,6 +117,14 @@ class Endpoint:
         parts = urlsplit(self.url)
         user, at, hosts = parts.netloc.rpartition("@")
         return f"{alias}://{user}{at}{hosts.split(',')[0]}/{self.db}"
+
+
+async def close(client: redis.asyncio.Redis) -> None:
+    """Close a client for asyncio, with the connections on which it asks Sentinels."""
+    await client.aclose()
+    manager = getattr(client.connection_pool, "sentinel_manager", None)
+    for sentinel in manager.sentinels if manager is not None else ():
+        await sentinel.aclose()
 
 
 def shown_url(url: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from . import envelope, streams
+from . import endpoint, envelope, streams
 from .connection import connect, connect_async, reaching
 from .contracts.base import Fault, JobId, Request, first_problem
 from .contracts.catalog import CATALOG, QUEUES, Priority
@@ -231,7 +231,7 @@ class AsyncProducer:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await endpoint.close(self._client)
 
 
 def validated(task: str, request: Request | dict[str, Any]) -> Request:

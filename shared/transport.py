@@ -20,7 +20,6 @@ from typing import Any
 
 import kombu
 import redis
-import redis.sentinel
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
@@ -115,7 +114,7 @@ class GuardedSentinelChannel(GuardedChannel, kombu_redis.SentinelChannel):  # ty
         for name in ("host", "port"):
             params.pop(name, None)
         endpoint = Endpoint.of(settings().redis_url, settings())
-        manager = redis.sentinel.Sentinel(endpoint.sentinels(), sentinel_kwargs=endpoint.sentinel_options(), **params)
+        manager = endpoint.manager(**params)
         setattr(self, "_async_sentinel_manager" if asynchronous else "_sentinel_manager", manager)
         return manager.master_for(endpoint.service, redis.Redis).connection_pool
 

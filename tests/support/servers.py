@@ -83,6 +83,11 @@ class RedisServer:
             return bool(self.client.ping())
         return False
 
+    @property
+    def ended(self) -> bool:
+        """Its process is no more."""
+        return self._process is None or self._process.poll() is not None
+
     def kill(self) -> None:
         """As a power cut."""
         self._signal(signal.SIGKILL)
