@@ -53,9 +53,14 @@ def error_of(fault: Fault) -> MaeariError:
 class Producer:
     """Talks to the cluster through Redis alone. Thread-safe; connects at the first call."""
 
-    def __init__(self, url: str | None = None, *, prefix: str | None = None) -> None:
-        """`url`, `prefix`: of the cluster's Redis; by default from the settings."""
+    def __init__(self, url: str | None = None, *, prefix: str | None = None, application: str = "") -> None:
+        """`url`, `prefix`: of the cluster's Redis; by default from the settings.
+
+        `application`: its name, with which ids begin that are chosen here (`spring.<uuid>`); needed where Redis lets an
+        application see its own jobs alone.
+        """
         chosen = settings()
+        self._ids = f"{application}." if application else ""
         self.jobs = Jobs(connect(url or chosen.redis_url), Keys(prefix or chosen.key_prefix), Signing.of(chosen))
 
     @property
@@ -94,10 +99,9 @@ class Producer:
             )
         return Submitted(chosen, created)
 
-    @staticmethod
-    def _chosen_id(job_id: str | None) -> str:
+    def _chosen_id(self, job_id: str | None) -> str:
         if job_id is None:
-            return str(uuid.uuid4())
+            return f"{self._ids}{uuid.uuid4()}"
         try:
             return _JOB_ID.validate_python(job_id)
         except ValidationError:
@@ -205,9 +209,9 @@ class Producer:
 class AsyncProducer:
     """`Producer` for asyncio: events come over a connection of the loop, the short calls run in threads."""
 
-    def __init__(self, url: str | None = None, *, prefix: str | None = None) -> None:
+    def __init__(self, url: str | None = None, *, prefix: str | None = None, application: str = "") -> None:
         """As `Producer`."""
-        self._sync = Producer(url, prefix=prefix)
+        self._sync = Producer(url, prefix=prefix, application=application)
         self._client = connect_async(url or settings().redis_url)
 
     async def submit(self, task: str, request: Request | dict[str, Any], **options: Any) -> Submitted:

@@ -40,7 +40,7 @@ class GuardedRedis(RedisServer):
 
     def producer_of(self, app: str) -> Producer:
         """The Python producer of an application."""
-        producer = Producer(self.url_of(f"producer-{app}"))
+        producer = Producer(self.url_of(f"producer-{app}"), application=app)
         producer.jobs.client = self.client_of(f"producer-{app}")
         return producer
 
