@@ -10,6 +10,7 @@ import java.util.Map;
  * @param fields of the request, in snake case
  */
 public record JsonRequest(String task, Map<String, Object> fields) implements MaeariRequest<Map<String, Object>> {
+    /** They are the whole of the request on the wire. */
     @Override
     @JsonValue
     public Map<String, Object> fields() {
