@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from shared.errors import BrokerUnavailable, MaeariError
 
-from . import adapter, ask, cluster, demo, evaluate, jobs, knowledge, logs, speech, train
+from . import adapter, ask, cluster, corpus, demo, evaluate, jobs, knowledge, logs, speech, train
 from .tools import INTERRUPTED, tools_of
 
 
@@ -69,6 +69,7 @@ def _register() -> None:
     app.add_typer(jobs.dead, name="dead", rich_help_panel=KEEP)
     add("train", rich_help_panel=TEACH)(train.train)
     app.add_typer(adapter.app, name="adapter", rich_help_panel=TEACH)
+    app.add_typer(corpus.app, name="corpus", rich_help_panel=TEACH)
     add("evaluate", rich_help_panel=TEACH)(evaluate.evaluate)
 
 

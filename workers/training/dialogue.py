@@ -40,6 +40,8 @@ class Dialogue(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     messages: Annotated[tuple[Turn, ...], Field(min_length=2)]
+    category: str | None = None
+    """For people who look at the data."""
 
     @model_validator(mode="after")
     def _ends_with_answer(self) -> Dialogue:
@@ -115,7 +117,7 @@ def hash_of(dialogues: Iterable[Dialogue]) -> str:
     """Sixteen hexadecimal digits that change with any word of the data."""
     total = hashlib.sha256()
     for dialogue in dialogues:
-        total.update(dialogue.model_dump_json().encode())
+        total.update(dialogue.model_dump_json(include={"messages"}).encode())
     return total.hexdigest()[:16]
 
 

@@ -20,6 +20,7 @@ from .recipe import LanguageRecipe, Shape
 from .scoring import examine
 from .tokenizer import train_tokenizer
 
+
 def train(recipe: LanguageRecipe, out: Path) -> dict[str, Any]:
     """Write weights (bfloat16 safetensors), config, tokenizer and chat template into `out`; returns the figures."""
     run = settings().home / "runs" / f"language-{recipe_hash(recipe)}"
