@@ -250,6 +250,15 @@ def test_a_stream_goes_on_in_the_middle_after_a_dropped_connection(interop: Inte
     assert interop.java.do("follow", job_id=job_id, after=middle) == events[middle:]
 
 
+def test_a_connection_that_hangs_is_left_for_another(interop: Interop) -> None:
+    request = {"messages": [{"role": "user", "content": "길게"}], "stream": True, "sampling": {"max_tokens": 60}}
+    job_id = interop.java.submit("llm.generate", request)
+    following = interop.java.begin("follow", job_id=job_id)
+    interop.cluster.until_event(job_id, "text.delta")
+    assert interop.proxy.stall() >= 1
+    assert_whole(following.result())
+
+
 def test_scripts_that_redis_has_forgotten_are_loaded_again(interop: Interop) -> None:
     interop.java.submit("rag.embed", {"texts": ["안녕"]})
     interop.cluster.producer.jobs.client.script_flush()
