@@ -33,8 +33,7 @@ from tests.support.waiting import until
 from workers.roles import roles
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVING = tuple(role for role in access.ROLES if role != "trainer")
-CREW = tuple(f"{role}-1" for role in SERVING)
+CREW = tuple(f"{role}-1" for role in access.ROLES)
 EMBED = {"tenant": "t", "texts": ["안녕"]}
 ENDLESS = {"tenant": "t", "voice": "v", "text": "가나다라마바사. " * 1_000}
 
@@ -125,6 +124,8 @@ def test_retries_dead_letters_and_full_queues_need_no_further_right(
         "turns.start", {"pack": "nobody", "session": "s", "text": "x"}, job_id="spring.bad"
     )
     assert terminals(cluster.events("spring.bad")) == ["failed"]
+    cluster.producer.jobs.enqueue("untrained", "training.run", {"nothing": "known"}, tenant="t")
+    assert terminals(cluster.events("untrained")) == ["failed"]
 
 
 def maeari(server: GuardedRedis, folder: Path, *words: str) -> str:
@@ -154,7 +155,7 @@ def test_an_operator_looks_after_the_cluster_and_sees_no_password(
     )
     said = {words: maeari(guarded, tmp_path, *words.split()) for words in ("status --json", "doctor")}
     status = json.loads(said["status --json"])
-    assert {row["role"] for row in status["workers"]} == set(SERVING)
+    assert {row["role"] for row in status["workers"]} == set(access.ROLES)
     assert re.search(r"redis keeps jobs.*(persistent|unfit|memory)", said["doctor"], re.DOTALL)
     operator = Producer(guarded.url_of("operator"))
     assert "why" in {dead.reason for dead in operator.dead()}
