@@ -64,7 +64,7 @@ PACKAGES = (
     Package("ffmpeg", has_ffmpeg, "only WAV audio can be read, and the neural voice does not load"),
     Package("redis-server", has_redis, "the Redis 6.2 inside the Python environment is used instead"),
     Package(
-        "openjdk-17-jdk-headless",
+        "default-jdk-headless",
         lambda: shutil.which("javac") is not None,
         "the Java client is not compiled, so `make interop` fails",
     ),
