@@ -12,7 +12,7 @@ import celeryconfig
 from . import attempt, transport
 from .connection import jobs
 from .contracts.catalog import CATALOG, TaskSpec
-from .envelope import REQUEST
+from .envelope import DIGEST, REQUEST
 from .errors import MaeariError
 from .signing import DEADLINE
 
@@ -37,8 +37,13 @@ class JobTask(Task[Any, None]):
 
         `payload`: the request, where the message did not come through our own channel.
         """
-        signed_ms, request = getattr(self.request, DEADLINE, 0), getattr(self.request, REQUEST, payload)
-        attempt.run(self.spec, type(self).body, str(self.request.id), request, jobs(), signed_ms=signed_ms)
+        told = self.request
+        request, signed_ms, digest = (
+            getattr(told, REQUEST, payload),
+            getattr(told, DEADLINE, 0),
+            getattr(told, DIGEST, ""),
+        )
+        attempt.run(self.spec, type(self).body, str(told.id), request, jobs(), signed_ms=signed_ms, digest=digest)
 
 
 def task(name: str) -> Callable[[attempt.Body], JobTask]:

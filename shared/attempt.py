@@ -238,13 +238,16 @@ def parse(spec: TaskSpec, payload: Any) -> Any:
         raise InvalidRequest(sentence, field=field) from None
 
 
-def run(spec: TaskSpec, body: Body, job_id: str, payload: Any, jobs: Jobs, *, signed_ms: int = 0) -> None:
+def run(
+    spec: TaskSpec, body: Body, job_id: str, payload: Any, jobs: Jobs, *, signed_ms: int = 0, digest: str = ""
+) -> None:
     """Claim, run and record. Raises `Ignore` when there is nothing to do, and the error that the job failed with.
 
     `signed_ms`: the deadline that the message was signed with, which no record can put off; 0 where none is.
+    `digest`: of the message.
     """
     try:
-        claim = _claim(spec, job_id, payload, jobs, signed_ms)
+        claim = _claim(spec, job_id, payload, jobs, signed_ms, digest)
         attempt = Attempt(claim, spec, jobs)
         if signed_ms:
             attempt.end_by(signed_ms)
@@ -255,14 +258,20 @@ def run(spec: TaskSpec, body: Body, job_id: str, payload: Any, jobs: Jobs, *, si
         raise Ignore from error
 
 
-def _claim(spec: TaskSpec, job_id: str, payload: Any, jobs: Jobs, signed_ms: int) -> Claim:
+_UNCALLED = {
+    "unknown": Fault(code="job_not_found", message="no job of this id was recorded", stage=""),
+    "foreign": Fault(code="invalid_message", message="the job was recorded with another message", stage=""),
+}
+"""Messages that no record asks for are dead letters; whatever job their id belongs to is none of theirs."""
+
+
+def _claim(spec: TaskSpec, job_id: str, payload: Any, jobs: Jobs, signed_ms: int, digest: str) -> Claim:
     owner = f"{OWNER}:{next(_CLAIMS)}"
-    claim = patiently(lambda: jobs.claim(job_id, owner))
+    claim = patiently(lambda: jobs.claim(job_id, owner, digest))
     if isinstance(claim, Claim):
         return claim
     log.info("not run job=%s task=%s: %s", job_id, spec.name, claim.reason)
-    if claim.reason == "unknown":
-        fault = Fault(code="job_not_found", message="no job of this id was recorded", stage=spec.name)
+    if fault := _UNCALLED.get(claim.reason):
         jobs.bury(spec.queue, jobs.message(spec.name, job_id, payload, until_ms=signed_ms), fault)
     raise Ignore
 

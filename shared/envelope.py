@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import itertools
 import json
 import re
@@ -30,6 +31,9 @@ _ID_FIELD = re.compile(rf'"id"\s*:\s*"({_ID.pattern.replace("(/", "(?:/")})"')
 
 REQUEST = "request"
 """Header in which a checked message carries its request, already read, to the task of the same process."""
+
+DIGEST = "digest"
+"""Header with the SHA-1 (hex) of the message as it was found; the record knows what it was made with."""
 
 _NO_BODY = "[[null], {}, {}]"
 """What Celery reads twice in place of a body that has been read."""
@@ -122,7 +126,14 @@ def check(raw: bytes | str, queue: str | None = None, *, signing: Signing = UNSI
     priority = properties.get("priority", 0)
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise InvalidRequest("must be a whole number.", field="properties.priority")
-    return Checked(_normal(message, task, job_id, priority, deadline_ms, request), task, job_id, request, deadline_ms)
+    normal = _normal(message, task, job_id, priority)
+    normal["headers"] |= {DEADLINE: deadline_ms, REQUEST: request, DIGEST: _digest(raw)}
+    return Checked(normal, task, job_id, request, deadline_ms)
+
+
+def _digest(raw: bytes | str) -> str:
+    data = raw if isinstance(raw, bytes) else raw.encode(errors="surrogatepass")
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
 
 
 def job_id(raw: bytes | str) -> str:
@@ -136,9 +147,7 @@ def job_id(raw: bytes | str) -> str:
     return found if isinstance(found, str) and _ID.fullmatch(found) else ""
 
 
-def _normal(
-    message: dict[str, Any], task: str, job_id: str, priority: int, deadline_ms: int, request: Any
-) -> dict[str, Any]:
+def _normal(message: dict[str, Any], task: str, job_id: str, priority: int) -> dict[str, Any]:
     """The message with nothing left to chance: a tag of its own, known headers only, arguments hidden from events."""
     message["headers"] = {
         "task": task,
@@ -149,8 +158,6 @@ def _normal(
         "ignore_result": True,
         "argsrepr": _HIDDEN,
         "kwargsrepr": "{}",
-        DEADLINE: deadline_ms,
-        REQUEST: request,
     }
     message["body"] = _NO_BODY
     message["properties"] = {

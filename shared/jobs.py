@@ -198,9 +198,12 @@ class Jobs:
 
     # --- workers ---
 
-    def claim(self, job_id: str, owner: str) -> Claim | Refused:
-        """Begin an attempt on a record, or learn why not. The same `owner` is given the same claim once more."""
-        answer = self.run("claim", job_id, owner)
+    def claim(self, job_id: str, owner: str, digest: str = "") -> Claim | Refused:
+        """Begin an attempt on a record, or learn why not. The same `owner` is given the same claim once more.
+
+        `digest`: SHA-1 (hex) of the message that asks for it; one that the record was not made with gets no claim.
+        """
+        answer = self.run("claim", job_id, owner, digest)
         if answer[0] != "ok":
             return Refused(":".join(answer))
         _, fence, attempt, root, tenant, deadline, created, message, checkpoint = answer

@@ -1,12 +1,13 @@
 -- Begin an attempt: only one worker at a time gets a record, and only while it may still run.
 --
 -- ARGV  1 prefix  2 id  3 owner: names the worker and this claim, so that asking again after a lost answer gives the same claim
+--       4 SHA-1 (hex) of the message that asked for it; '' or nothing: whatever asked
 -- Gives {'ok', fence, attempt, root, tenant, deadline, created of the root, message of the root, checkpoint}
---     | {'unknown'} | {'busy'} | {'ended', state} | {'dropped', reason}
+--     | {'unknown'} | {'busy'} | {'foreign'}: the record was made with another message | {'ended', state} | {'dropped', reason}
 local id, owner = ARGV[2], ARGV[3]
 local job = key_of(id)
 local r = redis.call('HMGET', job, 'state', 'deadline', 'lease', 'attempts', 'max_attempts', 'queue', 'task', 'tenant', 'owner',
-  'fence', 'checkpoint')
+  'fence', 'checkpoint', 'env')
 local state, root, deadline = r[1], root_of(id), r[2]
 local function granted(fence, attempt)
   local top = redis.call('HMGET', key_of(root), 'created', 'env')
@@ -23,6 +24,7 @@ if state == 'running' and tonumber(r[3]) > NOW then
   if r[9] == owner then return granted(r[10], r[4]) end
   return {'busy'}
 end
+if (ARGV[4] or '') ~= '' and redis.sha1hex(r[12] or '') ~= ARGV[4] then return {'foreign'} end
 
 local why = obstacle(id, root, deadline)
 if why then

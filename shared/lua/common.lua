@@ -47,7 +47,9 @@ local function key_of(id) return P .. 'job:' .. id end
 -- The job that a stage belongs to. Its record says so too, but who may write to some records must not lead to others.
 local function root_of(id) return string.match(id, '^[^/]*') end
 
+-- Names are checked here, because they come from records and whoever may write to some records must not push to other keys.
 local function list_of(queue, priority)
+  assert(string.find(queue, '^%l+$') and (priority == '0' or priority == '9'), 'no queue of that name')
   if priority == '0' then return queue end
   return queue .. ':' .. priority
 end

@@ -387,6 +387,19 @@ def test_a_record_that_claims_to_belong_to_another_job_leads_no_worker_there(
     cluster.producer.cancel("web.victim")
 
 
+def test_a_message_that_is_pushed_under_the_id_of_anothers_job_does_not_run_in_its_place(
+    cluster: ScriptedCluster, guarded: GuardedRedis
+) -> None:
+    assert cluster.workers["rag-1"].drain() == 0
+    cluster.embed("web.hijacked")
+    own = str(guarded.client.lindex("rag", 0))
+    guarded.client.rpush("rag", own.replace("안녕", "남의 말"))  # in front, which an application cannot even reach
+    cluster.restart("rag-1")
+    cluster.wait_ended("web.hijacked")
+    cluster.assert_ran_once("web.hijacked")
+    assert "the job was recorded with another message" in {letter.reason for letter in cluster.producer.dead()}
+
+
 NOT_FOR_WORKERS: dict[str, Call] = {
     name: NOT_FOR_PRODUCERS[name]
     for name in (

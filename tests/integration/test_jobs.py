@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -90,6 +91,30 @@ def test_two_workers_cannot_hold_one_record(jobs: Jobs) -> None:
     enqueue(jobs)
     claim(jobs)
     assert jobs.claim("j1", "w2") == Refused("busy")
+
+
+def test_only_the_message_that_a_record_was_made_with_begins_it(jobs: Jobs) -> None:
+    enqueue(jobs)
+    raw = str(jobs.client.lindex("rag", 0))
+    forged = raw.replace("안녕", "다른")
+    digests = [hashlib.sha1(message.encode()).hexdigest() for message in (forged, raw)]
+    assert forged != raw
+    assert jobs.claim("j1", "w1", digests[0]) == Refused("foreign")
+    assert state(jobs) == "queued"
+    assert isinstance(jobs.claim("j1", "w1", digests[1]), Claim)
+
+
+@pytest.mark.parametrize(("field", "value"), [("queue", "maeari:stages:j2"), ("queue", ""), ("priority", "x:y")])
+def test_a_record_that_names_no_queue_pushes_nowhere_and_is_reported(jobs: Jobs, field: str, value: str) -> None:
+    enqueue(jobs)
+    pop(jobs)
+    jobs.client.hset(jobs.keys.job("j1"), field, value)
+    overdue(jobs, "j1")
+    before = set(jobs.client.keys())
+    jobs.reconcile()
+    assert set(jobs.client.keys()) - before == {"maeari:dead"}
+    assert "no queue of that name" in jobs.dead()[0].reason
+    jobs.client.delete(jobs.keys.job("j1"))
 
 
 def test_a_worker_whose_lease_ran_out_can_do_nothing_more(jobs: Jobs) -> None:
