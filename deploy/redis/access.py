@@ -133,11 +133,16 @@ def parse_apps(given: Iterable[str]) -> dict[str, tuple[str, ...]]:
 def write_users(folder: Path, apps: Mapping[str, tuple[str, ...]], cluster: Cluster) -> None:
     """`users.acl` and `passwords` in `folder`; passwords that are there stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / "passwords"
-    before = dict(line.split(":", 1) for line in kept.read_text("utf-8").splitlines()) if kept.exists() else {}
+    before = read_passwords(folder)
     passwords = {name: before.get(name) or secrets.token_urlsafe(32) for name in names(apps)}
-    _write_private(kept, "".join(f"{name}:{password}\n" for name, password in passwords.items()))
+    _write_private(folder / "passwords", "".join(f"{name}:{password}\n" for name, password in passwords.items()))
     _write_private(folder / "users.acl", users(apps, passwords, cluster))
+
+
+def read_passwords(folder: Path) -> dict[str, str]:
+    """What `write_users` wrote, by user; empty where it did not."""
+    kept = folder / "passwords"
+    return dict(line.split(":", 1) for line in kept.read_text("utf-8").splitlines()) if kept.exists() else {}
 
 
 def _write_private(path: Path, content: str) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import access
+from shared.cluster.probes import ask_redis
 from shared.connection import connect
 from shared.contracts.events import TERMINAL
 from shared.errors import BrokerUnavailable
 from shared.producer import AsyncProducer, Producer
+from shared.settings import settings
 from tests.support.figures import figure
 from tests.support.load import SteadyLoad
 from tests.support.scripted import ScriptedCluster, terminals
@@ -26,7 +30,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedCluste
     """Leases are short, for the sake of the test's length."""
     folder = tmp_path_factory.mktemp("watched")
     timing = {"lease_s": 3, "redeliver_after_s": 2, "scripted_token_ms": 30, "scripted_sentence_ms": 50}
-    cluster = ScriptedCluster(folder, *CREW, server=WatchedRedis(folder), **timing)
+    server = WatchedRedis(folder)
+    cluster = ScriptedCluster(folder, *CREW, server=server, urls=server.role_urls(), **timing)
     yield cluster
     cluster.close()
 
@@ -100,3 +105,21 @@ async def test_a_failover_under_load_loses_no_job_that_the_replica_had(
     cluster.turn("home")
     cluster.wait_ended("home")
     assert terminals(cluster.events("home")) == ["done"]
+
+
+async def test_sentinels_and_servers_are_reached_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tls = tmp_path / "tls"
+    access.write_certificates(tls, ["127.0.0.1"])
+    monkeypatch.setenv("MAEARI_REDIS_CA_FILE", str(tls / "ca.crt"))
+    settings.cache_clear()
+    server = WatchedRedis(tmp_path / "redis", tls=tls)
+    files = {"redis_ca_file": str(tls / "ca.crt")}
+    cluster = ScriptedCluster(tmp_path, "rag-1", server=server, urls=server.role_urls(), **files)
+    try:
+        cluster.embed("secret")
+        assert (await followed(server.url, "secret"))[-1] == "done"
+        assert ask_redis(server.url).state == "ready"
+        assert not [user for user, secret in server.passwords.items() if secret in cluster.workers["rag-1"].log()]
+    finally:
+        cluster.close()
+        settings.cache_clear()

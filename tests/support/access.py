@@ -20,8 +20,7 @@ class GuardedRedis(RedisServer):
     def __init__(self, folder: Path, *apps: str, options: tuple[str, ...] = IN_MEMORY, tls: Path | None = None) -> None:
         """`apps`: applications that enqueue, as the script takes them."""
         access.write_users(folder, access.parse_apps(apps), access.Cluster())
-        lines = (folder / "passwords").read_text("utf-8").splitlines()
-        self.passwords = dict(line.split(":", 1) for line in lines)
+        self.passwords = access.read_passwords(folder)
         own = ("--aclfile", str(folder / "users.acl"))
         self._scheme = "rediss" if tls else "redis"
         super().__init__(folder, *options, *own, credentials=f"admin:{self.passwords['admin']}", tls=tls)

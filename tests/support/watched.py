@@ -8,9 +8,10 @@ from typing import Any
 
 import redis
 
+import access
 from shared.connection import connect
 
-from .servers import RedisServer, free_port, redis_binary
+from .servers import RedisServer, free_port, listening, redis_binary
 from .waiting import until
 
 SERVICE = "maeari"
@@ -19,27 +20,65 @@ DOWN_MS = 1_000
 
 
 class WatchedRedis:
-    """Three processes behind one URL."""
+    """Three processes behind one URL, with the users of `deploy/redis`."""
 
-    def __init__(self, folder: Path) -> None:
-        at_once = ("--repl-diskless-sync-delay", "0")
-        self.first = RedisServer(folder / "a", *at_once)
-        self.second = RedisServer(folder / "b", *at_once, "--replicaof", "127.0.0.1", str(self.first.port))
+    def __init__(self, folder: Path, *, tls: Path | None = None) -> None:
+        """`tls`: folder of certificates; then nothing else is spoken among all of them."""
+        self._tls = tls
+        access.write_users(folder, {}, access.Cluster())
+        self.passwords = access.read_passwords(folder)
+        self.first = self._server(folder, "a")
+        self.second = self._server(folder, "b", "--replicaof", "127.0.0.1", str(self.first.port))
         until(lambda: self._in_step(self.first), "the replica follows")
-        port = free_port()
-        folder.joinpath("sentinel.conf").write_text(
-            f"port {port}\nbind 127.0.0.1\nsentinel monitor {SERVICE} 127.0.0.1 {self.first.port} 1\n"
-            f"sentinel down-after-milliseconds {SERVICE} {DOWN_MS}\nsentinel failover-timeout {SERVICE} 3000\n",
-            "utf-8",
-        )
-        command = [redis_binary(), str(folder / "sentinel.conf"), "--sentinel"]
-        with (folder / "sentinel.log").open("wb") as log:
-            self._sentinel = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-        self.url = f"sentinel://127.0.0.1:{free_port()},127.0.0.1:{port}/0?service={SERVICE}"
-        """Nobody listens at the first address: clients ask the next one."""
-        self._at_sentinel: Any = redis.Redis(port=port, decode_responses=True)
+        self._port = free_port()
+        self._sentinel = self._watcher(folder)
+        self._at_sentinel = self._client_of_the_sentinel()
         until(self._hurried, "the Sentinel answers")
         until(self._sees_the_replica, "the Sentinel knows the replica")
+
+    def _server(self, folder: Path, name: str, *options: str) -> RedisServer:
+        own = ["--aclfile", str(folder / "users.acl"), "--repl-diskless-sync-delay", "0"]
+        own += ["--masteruser", "replica", "--masterauth", self.passwords["replica"]]
+        if self._tls:
+            own += ["--tls-replication", "yes", "--tls-auth-clients", "optional"]
+        credentials = f"admin:{self.passwords['admin']}"
+        return RedisServer(folder / name, *own, *options, credentials=credentials, tls=self._tls)
+
+    def _watcher(self, folder: Path) -> subprocess.Popen[bytes]:
+        lines = [
+            "bind 127.0.0.1",
+            f"sentinel monitor {SERVICE} 127.0.0.1 {self.first.port} 1",
+            f"sentinel auth-user {SERVICE} sentinel",
+            f"sentinel auth-pass {SERVICE} {self.passwords['sentinel']}",
+            f"sentinel down-after-milliseconds {SERVICE} {DOWN_MS}",
+            f"sentinel failover-timeout {SERVICE} 3000",
+        ]
+        config = folder / "sentinel.conf"
+        config.write_text("\n".join(lines) + "\n", "utf-8")
+        command = [redis_binary(), str(config), "--sentinel", *listening(self._port, self._tls)]
+        if self._tls:
+            command += ["--tls-replication", "yes", "--tls-auth-clients", "optional"]
+        with (folder / "sentinel.log").open("wb") as log:
+            return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+
+    def _client_of_the_sentinel(self) -> Any:
+        secure = {"ssl": True, "ssl_ca_certs": str(self._tls / "ca.crt")} if self._tls else {}
+        return redis.Redis(port=self._port, host="127.0.0.1", decode_responses=True, **secure)
+
+    def url_of(self, user: str) -> str:
+        """Nobody listens at the first address: clients ask the next one."""
+        scheme = "sentinels" if self._tls else "sentinel"
+        hosts = f"127.0.0.1:{free_port()},127.0.0.1:{self._port}"
+        return f"{scheme}://{user}:{self.passwords[user]}@{hosts}/0?service={SERVICE}"
+
+    @property
+    def url(self) -> str:
+        """The administrator's."""
+        return self.url_of("admin")
+
+    def role_urls(self) -> dict[str, str]:
+        """The workers' own, by role."""
+        return {role: self.url_of(f"worker-{role}") for role in access.ROLES}
 
     def _hurried(self) -> bool:
         """It looks around every 200 ms, where it would take seconds."""
