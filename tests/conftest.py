@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     folders = {item: item.path.relative_to(root).parts[0] for item in items}
     for item, folder in folders.items():
         item.add_marker(folder)
-        if folder == "acceptance":
+        if folder in ("acceptance", "interop"):
             item.add_marker(pytest.mark.timeout(600))  # the first test waits for the whole cluster
     items.sort(key=lambda item: ORDER.get(folders[item], len(ORDER)))
 

@@ -104,15 +104,15 @@ def test_single_stages_give_what_python_gets(interop: Interop, task: str) -> Non
 
 
 def test_two_hundred_turns_at_once_share_one_reader(interop: Interop) -> None:
-    flood = interop.java.begin("flood", count=200, timeout_ms=90_000)
+    flood = interop.java.begin("flood", count=200, timeout_ms=300_000)
     client, readers = interop.cluster.producer.jobs.client, set()
 
     def done() -> bool:
         readers.update(one["id"] for one in client.client_list() if one["cmd"] == "xread")
         return flood.done()
 
-    until(done, "all turns have ended", timeout_s=100, every_s=0.05)
-    assert len(readers) == 1
+    until(done, "all turns have ended", timeout_s=320, every_s=0.05)
+    assert 1 <= len(readers) <= 3  # one at a time; a starved Redis may have been left for a fresh connection
     heard = flood.result()
     assert len(heard) == 200
     took = []
@@ -123,6 +123,7 @@ def test_two_hundred_turns_at_once_share_one_reader(interop: Interop) -> None:
         result = events[-1]["result"]
         assert (result["transcript"], result["session"]) == (f"질문 {number} 🌊", f"flood-{number}")
         assert joined(events) == result["reply"]
+        assert bool(result["sentences"]) == (number % 10 == 0)
         took.append(result["total_ms"])
     ends = [events[-1]["at"] for events in heard.values()]
     starts = [events[0]["at"] for events in heard.values()]
@@ -257,6 +258,7 @@ def test_a_connection_that_hangs_is_left_for_another(interop: Interop) -> None:
     interop.cluster.until_event(job_id, "text.delta")
     assert interop.proxy.stall() >= 1
     assert_whole(following.result())
+    interop.proxy.reset()  # or Redis would take those that hang for readers
 
 
 def test_scripts_that_redis_has_forgotten_are_loaded_again(interop: Interop) -> None:

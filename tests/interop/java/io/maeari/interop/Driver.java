@@ -192,13 +192,14 @@ public final class Driver {
         return found;
     }
 
-    /** {@code count} turns at once; each one's events. */
+    /** {@code count} turns at once, every tenth one spoken; each one's events. */
     private Map<String, List<Event>> flood(JsonNode command) {
         List<Job<?>> jobs = new ArrayList<>();
         for (int number = 0; number < command.path("count").asInt(); number++) {
             TurnRequest turn = TurnRequest.text("artist", "flood-" + number, "질문 " + number + " 🌊")
                     .withTenant("t" + number % 20)
-                    .withSampling(Sampling.maxTokens(12));
+                    .withSampling(Sampling.maxTokens(12))
+                    .withSpeech(number % 10 == 0);
             jobs.add(client.submit(turn, SubmitOptions.DEFAULTS.withJobId("flood." + number)));
         }
         Map<String, EventStream> streams = new LinkedHashMap<>();
