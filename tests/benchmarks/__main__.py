@@ -18,7 +18,7 @@ from pathlib import Path
 
 from . import machine, report
 
-SECTIONS = ("generation", "hops", "turn", "pipelining", "throughput", "scale", "start", "idle")
+SECTIONS = ("generation", "hops", "turn", "throughput", "scale", "start", "idle")
 
 
 def main() -> None:

@@ -1,111 +1,313 @@
-"""Tokens per second of 64 concurrent jobs of 64 tokens, mixed adapters: through the cluster against raw `LLM.generate`.
+"""Tokens per second and time to the first token, mixed adapters: this cluster beside raw vLLM and what serves it elsewhere.
 
-The raw engine runs in a process of its own with the very same engine arguments; rounds alternate.
+Every contender has an engine of its own with the very same arguments; while one is measured, the others are frozen.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
-import threading
-import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shared.contracts.llm import GenerateRequest, Message, Sampling
-from shared.settings import ROOT, settings
+import psutil
 
-from .stage import Stage, median, spread, stage
+from shared.settings import ROOT
+from tests.support.servers import RedisServer, free_port
+from tests.support.waiting import until
 
-JOBS, TOKENS, ROUNDS = 64, 64, 5
+from .child import Child, Group, base_environment
+from .measures import Section, Table, median, number, quantile, ratios, spread
+from .peers.environment import Peers, ensure
+from .peers.workload import TOKENS
+
+LEVELS = (1, 8, 16, 64)
+ROUNDS, SINGLES, NAIVE_ROUNDS = (
+    int(os.environ.get(f"BENCH_GENERATION_{name}", default))
+    for name, default in {"ROUNDS": 4, "SINGLES": 8, "NAIVE_ROUNDS": 2}.items()
+)
+TOP = int(os.environ.get("BENCH_GENERATION_TOP", LEVELS[-1]))
+"""Jobs of the largest batch."""
+ROOM_GIB = 2.5
+"""Memory that must be free before a further engine is started."""
+START_LIMIT_S = 240
+OURS = "this cluster"
+RAW, RAW_ASYNC, NAIVE = "raw LLM.generate", "raw AsyncLLM", "one generate per Celery task"
+OPENAI, LITSERVE, RAY = "vLLM's OpenAI server", "LitServe", "Ray Serve"
 
 
-def requests() -> list[GenerateRequest]:
-    """The batch, the same for both."""
-    adapters = [None, *sorted(path.name for path in settings().adapters_path.iterdir() if path.is_dir())]
-    sampling = Sampling(temperature=0.0, max_tokens=TOKENS, min_tokens=TOKENS)
-    return [
-        GenerateRequest(
-            messages=(Message(role="user", content=f"{number}번째 질문이야. 좋아하는 게 뭐야?"),),
-            adapter=adapters[number % len(adapters)],
-            sampling=sampling,
-        )
-        for number in range(JOBS)
-    ]
+class Contender:
+    """A server with its client, or an engine in the client itself."""
 
+    streams = True
+    rounds = ROUNDS
 
-class Raw:
-    """`LLM.generate` in a child process that answers each line with its tokens and seconds."""
+    def __init__(self, name: str, folder: Path, python: str = sys.executable) -> None:
+        """Start what there is to start."""
+        self.redis: RedisServer | None = None
+        self.groups: list[Group] = []
+        self.name = name
+        self.python = python
+        self.folder = folder
+        folder.mkdir(parents=True)
+        self.environment = base_environment(PYTHONPATH=str(ROOT), MAEARI_HOME=str(folder))
+        self.rates: dict[tuple[int, bool], list[float]] = {}
+        self.firsts: dict[int, list[float]] = {}
+        self.first_medians: dict[int, list[float]] = {}
+        self.client = self.start()
 
-    def __init__(self) -> None:
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.raw_generation"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        self.round()
+    def start(self) -> Child:
+        """Everything; gives the client."""
+        raise NotImplementedError
 
-    def round(self) -> float:
-        """Tokens per second of one batch."""
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        self._child.stdin.write("go\n")
-        self._child.stdin.flush()
-        for line in self._child.stdout:
-            if line.startswith("{"):
-                found = json.loads(line)
-                return float(found["tokens"] / found["seconds"])
-        raise RuntimeError("the raw engine ended")
+    def driver(self, *arguments: str) -> Child:
+        """The client."""
+        command = [sys.executable, "-m", "tests.benchmarks.peers.drivers", *arguments]
+        return Child(command, self.folder / "client.log", self.environment, needs=self.groups)
+
+    def with_redis(self) -> None:
+        """A Redis of its own."""
+        self.redis = RedisServer(self.folder / "redis", "--appendfsync", "everysec")
+        self.environment |= {"BENCH_REDIS": self.redis.url, "MAEARI_REDIS_URL": self.redis.url}
+
+    def group(self, name: str, *command: str) -> Group:
+        """A server process."""
+        self.groups.append(Group([self.python, *command], self.folder / f"{name}.log", self.environment))
+        return self.groups[-1]
+
+    def run(self, count: int, *, streamed: bool) -> dict[str, Any]:
+        """A batch."""
+        answer: dict[str, Any] = self.client.ask("run", {"count": count, "streamed": streamed and self.streams})
+        if answer["tokens"] != count * TOKENS:
+            raise RuntimeError(f"{self.name} gave {answer['tokens']} tokens instead of {count * TOKENS}")
+        return answer
+
+    def round(self) -> None:
+        """Every level; single jobs one after another."""
+        self.thaw()
+        self.run(4, streamed=True)
+        for level in LEVELS:
+            count = min(level, TOP)
+            found = [self.run(count, streamed=True) for _ in range(SINGLES if level == 1 else 1)]
+            self._keep(level, True, found)
+        self._keep(LEVELS[-1], False, [self.run(TOP, streamed=False)] if self.streams else found)
+        self.freeze()
+
+    def _keep(self, level: int, streamed: bool, found: list[dict[str, Any]]) -> None:
+        rate = sum(one["tokens"] for one in found) / sum(one["seconds"] for one in found)
+        self.rates.setdefault((level, streamed), []).append(rate)
+        firsts = [first for one in found for first in one["ttft_ms"]]
+        if streamed and firsts:
+            self.firsts.setdefault(level, []).extend(firsts)
+            self.first_medians.setdefault(level, []).append(median(firsts))
+
+    def freeze(self) -> None:
+        """Take no core."""
+        for group in (self.client, *self.groups):
+            group.freeze()
+        if self.redis:
+            self.redis.freeze()
+
+    def thaw(self) -> None:
+        """Go on."""
+        if self.redis:
+            self.redis.thaw()
+        for group in (*self.groups, self.client):
+            group.thaw()
 
     def close(self) -> None:
-        """End it."""
-        self._child.kill()
-        self._child.wait()
+        """Leave nothing."""
+        for group in (getattr(self, "client", None), *self.groups):
+            if group is not None:
+                group.close()
+        if self.redis:
+            self.redis.close()
 
 
-def cluster_round(on: Stage, batch: list[GenerateRequest], *, stream: bool) -> float:
-    """Tokens per second from the first submission to the last result seen by the caller."""
-    tokens: list[int] = []
-    began = time.perf_counter()
-    jobs = [on.producer.submit("llm.generate", request.model_copy(update={"stream": stream})) for request in batch]
+class InClient(Contender):
+    """The engine lies in the client."""
 
-    def wait(job_id: str) -> None:
-        tokens.append(on.producer.result(job_id, timeout_s=300)["usage"]["completion_tokens"])
-
-    threads = [threading.Thread(target=wait, args=(job.job_id,)) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(tokens) / (time.perf_counter() - began)
+    def start(self) -> Child:
+        """Nothing else."""
+        self.streams = self.name == RAW_ASYNC
+        return self.driver("async" if self.streams else "batch")
 
 
-def measure(folder: Path) -> dict[str, Any]:
-    """Alternating rounds of raw, cluster, cluster streamed."""
-    batch = requests()
-    raw = Raw()
-    rates: dict[str, list[float]] = {"raw": [], "cluster": [], "streamed": []}
+class Cluster(Contender):
+    """This cluster: Redis and an llm worker. One tenant hands in all jobs, so its share is raised."""
+
+    def start(self) -> Child:
+        """The worker is ready when the first job comes back."""
+        self.with_redis()
+        self.environment |= {"MAEARI_TENANT_SHARE": str(TOP), "MAEARI_TASK_EVENTS": "false"}
+        self.group("llm", "-m", "workers", "llm", "--name", "llm@bench")
+        return self.driver("cluster")
+
+
+class Naive(Contender):
+    """A task per reply."""
+
+    streams = False
+    rounds = NAIVE_ROUNDS
+
+    def start(self) -> Child:
+        """A solo worker."""
+        self.with_redis()
+        command = ["-m", "celery", "-A", "tests.benchmarks.peers.naive_celery", "worker", "--pool", "solo"]
+        self.group("worker", *command, "--loglevel", "ERROR", "--without-gossip", "--without-mingle")
+        return self.driver("celery")
+
+
+class Served(Contender):
+    """A server over HTTP."""
+
+    def start(self) -> Child:
+        """The server must listen before its client asks."""
+        port = free_port()
+        module, path = {
+            OPENAI: ("openai_server", "v1/completions"),
+            LITSERVE: ("lit_server", "predict"),
+            RAY: ("ray_server", "predict"),
+        }[self.name]
+        server = self.group("server", "-m", f"tests.benchmarks.peers.{module}", str(port))
+        try:
+            until(lambda: self._listens(server, port), f"{self.name} listens", timeout_s=START_LIMIT_S, every_s=0.5)
+        except AssertionError as error:
+            raise RuntimeError(str(error)) from None
+        kind = "openai" if self.name == OPENAI else "plain"
+        return self.driver("http", kind, f"http://127.0.0.1:{port}/{path}")
+
+    @staticmethod
+    def _listens(server: Group, port: int) -> bool:
+        import httpx
+
+        server.check()
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/-/routes", timeout=2).status_code < 500
+        except httpx.HTTPError:
+            return False
+
+
+@dataclass
+class Field:
+    """Everybody who takes part."""
+
+    folder: Path
+    section: Section
+    peers: Peers
+    here: list[Contender] = field(default_factory=list)
+
+    def enter(self, name: str, kind: type[Contender], needs: str = "") -> None:
+        """Start one, try it, freeze it; or say why it is not there."""
+        reason = self.peers.missing.get(needs, "")
+        free = psutil.virtual_memory().available / 2**30
+        if free < ROOM_GIB:
+            reason = f"a further engine needs {ROOM_GIB} GiB of memory, {free:.1f} GiB were free"
+        if not reason:
+            reason = self._start(name, kind, self.peers.python if needs else sys.executable)
+        if reason:
+            self.section.notes.append(f"{name} was not run: {reason}")
+
+    def _start(self, name: str, kind: type[Contender], python: str) -> str:
+        contender = kind.__new__(kind)  # known before it starts, so that half a start can be closed
+        try:
+            contender.__init__(name, self.folder / str(len(list(self.folder.iterdir()))), python)  # type: ignore[misc]
+            contender.run(min(8, TOP), streamed=True)
+            contender.freeze()
+        except RuntimeError as error:
+            contender.close()
+            return str(error)
+        except BaseException:  # an interrupted run leaves nothing behind
+            contender.close()
+            raise
+        self.here.append(contender)
+        return ""
+
+    def close(self) -> None:
+        """Leave nothing."""
+        for contender in self.here:
+            contender.close()
+
+
+def measure(folder: Path) -> Section:
+    """Alternating rounds of all."""
+    section = Section()
+    field_ = Field(folder, section, ensure())
     try:
-        # One tenant hands in all jobs: its share is raised so that the batch fills at once.
-        with stage(folder, ["llm"], MAEARI_TENANT_SHARE=str(JOBS)) as on:
-            cluster_round(on, batch, stream=False)
-            for _ in range(ROUNDS):
-                rates["raw"].append(raw.round())
-                rates["cluster"].append(cluster_round(on, batch, stream=False))
-                rates["streamed"].append(cluster_round(on, batch, stream=True))
+        for name, kind, needs in _ENTRIES:
+            field_.enter(name, kind, needs)
+        for number_ in range(ROUNDS):
+            for contender in field_.here:
+                if number_ < contender.rounds:
+                    contender.round()
     finally:
-        raw.close()
-    ratios = [cluster / alone for cluster, alone in zip(rates["cluster"], rates["raw"], strict=True)]
-    streamed = [cluster / alone for cluster, alone in zip(rates["streamed"], rates["raw"], strict=True)]
-    return {
-        "raw_tokens_per_s": spread(rates["raw"]),
-        "cluster_tokens_per_s": spread(rates["cluster"]),
-        "cluster_over_raw": median(ratios),
-        "cluster_streamed_over_raw": median(streamed),
-        "cluster_over_raw_spread": spread(ratios),
-    }
+        field_.close()
+    _report(section, {contender.name: contender for contender in field_.here})
+    return section
+
+
+_ENTRIES: tuple[tuple[str, type[Contender], str], ...] = (
+    (RAW, InClient, ""),
+    (RAW_ASYNC, InClient, ""),
+    (OURS, Cluster, ""),
+    (OPENAI, Served, ""),
+    (LITSERVE, Served, "litserve"),
+    (RAY, Served, "ray"),
+    (NAIVE, Naive, ""),
+)
+_AIMS = {RAW: 0.97, OPENAI: 1.0, LITSERVE: 1.1, RAY: 1.5, NAIVE: 8.0}
+_SLUGS = {RAW: "raw", RAW_ASYNC: "async", OPENAI: "openai", LITSERVE: "litserve", RAY: "ray", NAIVE: "naive"}
+
+
+def _report(section: Section, here: dict[str, Contender]) -> None:
+    top = LEVELS[-1]
+    ours = here[OURS]
+    section.tables += [_rates(here, ours), _firsts(here)]
+    for name, contender in here.items():
+        if name == OURS:
+            continue
+        rates = ratios(ours.rates[top, False], contender.rates[top, False])
+        section.figures[f"tokens_over_{_SLUGS[name]}"] = median(rates)
+        section.figures[f"streamed_tokens_over_{_SLUGS[name]}"] = median(
+            ratios(ours.rates[top, True], contender.rates[top, True])
+        )
+        if name in _AIMS:
+            section.at_least(f"tokens/s of {TOP} jobs / {name}", median(rates), _AIMS[name])
+    if RAW_ASYNC in here:
+        added = [a - b for a, b in zip(ours.first_medians[1], here[RAW_ASYNC].first_medians[1], strict=True)]
+        section.figures["added_ttft_ms_over_async"] = median(added)
+        section.at_most("added time to first token at concurrency 1, p50", median(added), 3.0, " ms")
+    levels = [str(level) for level in LEVELS]
+    series = {n: [median(c.rates[level, True]) for level in LEVELS] for n, c in here.items()}
+    caption = "Tokens per second against jobs at a time; every token streamed where a contender can."
+    section.pictures.append(
+        {"kind": "lines", "file": "bench-generation.svg", "caption": caption, "x": levels, "series": series}
+        | {"unit": "tokens/s", "x_label": "jobs at a time"}
+    )
+    caption = "Time to the first token of 16 jobs that come at once: share of jobs that have theirs."
+    series_of_firsts = {name: sorted(c.firsts[16]) for name, c in here.items() if c.firsts.get(16)}
+    section.pictures.append(
+        {"kind": "distribution", "file": "bench-ttft.svg", "caption": caption, "unit": "ms", "series": series_of_firsts}
+    )
+
+
+def _rates(here: dict[str, Contender], ours: Contender) -> Table:
+    rows = []
+    for name, contender in here.items():
+        cells = [number(median(contender.rates[level, True])) for level in LEVELS]
+        plain = contender.rates[LEVELS[-1], False]
+        shares = ratios(ours.rates[LEVELS[-1], False], plain)
+        ratio = "" if name == OURS else f"{median(shares):.2f} ({spread(shares)})"
+        rows.append([name, *cells, number(median(plain)), ratio])
+    columns = ["tokens/s", *(f"{level} at a time" for level in LEVELS), f"{TOP}, not streamed"]
+    return Table("Throughput", [*columns, "cluster / this (rounds)"], rows)
+
+
+def _firsts(here: dict[str, Contender]) -> Table:
+    rows = [
+        [name, *(f"{number(median(c.firsts[v]))} / {number(quantile(c.firsts[v], 0.95))}" for v in LEVELS)]
+        for name, c in here.items()
+        if c.firsts
+    ]
+    return Table("Time to first token, p50 / p95 in ms", ["", *(f"{level} at a time" for level in LEVELS)], rows)

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from shared.settings import ROOT
 from tests.support.servers import free_port
+
+from .measures import Section
 
 SECONDS = 30
 
@@ -29,7 +30,7 @@ def _family(home: Path) -> list[psutil.Process]:
     return found
 
 
-def measure(folder: Path) -> dict[str, Any]:
+def measure(folder: Path) -> Section:
     """Proportional set sizes, so that shared libraries count once; CPU seconds over half a minute."""
     environment = os.environ | {
         "MAEARI_HOME": str(folder),
@@ -46,11 +47,14 @@ def measure(folder: Path) -> dict[str, Any]:
         time.sleep(SECONDS)
         used = {process.pid: sum(process.cpu_times()[:2]) - before[process.pid] for process in family}
         memory = [process.memory_full_info() for process in family]
-        return {
+        found = {
             "processes": len(family),
             "resident_gb": round(sum(info.rss for info in memory) / 1e9, 2),
             "proportional_gb": round(sum(info.pss for info in memory) / 1e9, 2),
             "cpu_percent_of_one_core": round(100 * sum(used.values()) / SECONDS, 1),
         }
+        section = Section(figures=found)
+        section.at_most("resident memory of the idle laptop cluster", found["resident_gb"], 6, " GB")
+        return section
     finally:
         subprocess.run([*command, "down"], cwd=ROOT, env=environment, check=True, capture_output=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.packs import load_pack, sample_questions
 from shared.producer import Producer
 from tests.support.servers import RedisServer
 from tests.support.workers import WorkerProcess
@@ -31,7 +32,7 @@ def stage(folder: Path, roles: Sequence[str], **environment: str) -> Iterator[St
         "MAEARI_HOME": str(folder),
         "MAEARI_LOG_LEVEL": "WARNING",
     } | environment
-    workers = [WorkerProcess(role, folder, variables) for role in roles]
+    workers = [WorkerProcess(role, folder, variables, name=f"{role}-{place}@bench") for place, role in enumerate(roles)]
     producer = Producer(server.url)
     try:
         for worker in workers:
@@ -43,16 +44,10 @@ def stage(folder: Path, roles: Sequence[str], **environment: str) -> Iterator[St
         server.close()
 
 
-def median(values: Sequence[float]) -> float:
-    """The middle value, to three significant places."""
-    return round(statistics.median(values), 3)
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """The value at `share` of the sorted values."""
-    return round(sorted(values)[min(len(values) - 1, int(len(values) * share))], 3)
-
-
-def spread(values: Sequence[float]) -> str:
-    """Smallest, middle, largest."""
-    return f"{min(values):.3g} .. {statistics.median(values):.3g} .. {max(values):.3g}"
+def spoken_question(folder: Path) -> Path:
+    """A question to the artist's pack, spoken by espeak-ng."""
+    question = sample_questions(load_pack("artist"))[0]
+    command = ["espeak-ng", "-v", "ko", "--stdin", "--stdout"]
+    path = folder / "question.wav"
+    path.write_bytes(subprocess.run(command, input=question.encode(), capture_output=True, check=True).stdout)
+    return path

@@ -33,7 +33,7 @@ def pins() -> list[list[str]]:
 
 def name_of(pin: str) -> str:
     """`ray[serve]==2.60.0` is `ray`."""
-    return pin.split("==")[0].split("[")[0]
+    return pin.split("==", maxsplit=1)[0].split("[", maxsplit=1)[0]
 
 
 def versions() -> dict[str, str]:

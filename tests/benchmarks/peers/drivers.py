@@ -1,0 +1,202 @@
+"""Clients of the generation section, each in a process of its own: `batch`, `async`, `cluster`, `celery`, or `http KIND URL`.
+
+A question is `{"count", "streamed"}`: that many jobs at once. The answer: tokens, seconds, milliseconds to each first token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tests.benchmarks.child import serve
+
+from . import workload
+
+One = Callable[[dict[str, Any], bool, Callable[[], None]], Awaitable[int]]
+"""Job, whether streamed, to be called at the first token; gives the tokens."""
+
+
+class Clock:
+    """Collects what a batch took."""
+
+    def __init__(self) -> None:
+        """The batch begins now."""
+        self.began = time.perf_counter()
+        self.firsts: list[float] = []
+
+    def first(self) -> None:
+        """A first token was seen; jobs of a batch begin together."""
+        self.firsts.append((time.perf_counter() - self.began) * 1000)
+
+    def answer(self, tokens: int) -> dict[str, Any]:
+        """The batch is complete."""
+        return {"tokens": tokens, "seconds": time.perf_counter() - self.began, "ttft_ms": self.firsts}
+
+
+def batch() -> None:
+    """Raw `LLM.generate`."""
+    arguments, _ = workload.prepared()
+    from vllm import LLM
+
+    llm, loras, params = LLM(**arguments), workload.handles(), workload.sampling(streamed=False)
+    encoded = workload.encoded(64)
+
+    def run(question: dict[str, Any]) -> dict[str, Any]:
+        jobs = encoded[: question["count"]]
+        prompts = [{"prompt_token_ids": job["ids"]} for job in jobs]
+        clock = Clock()
+        outputs = llm.generate(prompts, params, lora_request=[loras[job["adapter"]] for job in jobs], use_tqdm=False)
+        return clock.answer(sum(len(output.outputs[0].token_ids) for output in outputs))
+
+    serve({"run": run})
+
+
+def asynchronous(make: Callable[[], Awaitable[One]]) -> None:
+    """Serve batches of coroutines."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    one = loop.run_until_complete(make())
+    encoded = workload.encoded(64)
+
+    async def together(count: int, streamed: bool) -> dict[str, Any]:
+        jobs = encoded[:count]
+        clock = Clock()
+        return clock.answer(sum(await asyncio.gather(*(one(job, streamed, clock.first) for job in jobs))))
+
+    serve({"run": lambda question: loop.run_until_complete(together(question["count"], question["streamed"]))})
+
+
+async def raw_async() -> One:
+    """AsyncLLM in this very process."""
+    engine = workload.Engine()
+
+    async def one(job: dict[str, Any], streamed: bool, first: Callable[[], None]) -> int:
+        tokens = 0
+        async for _, count in engine.generate(job, streamed=streamed):
+            if tokens == 0:
+                first()
+            tokens += count
+        return tokens
+
+    return one
+
+
+def over_http(kind: str, url: str) -> Callable[[], Awaitable[One]]:
+    """vLLM's OpenAI server, LitServe or Ray Serve."""
+
+    async def make() -> One:
+        import aiohttp
+
+        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(300))
+
+        async def one(job: dict[str, Any], streamed: bool, first: Callable[[], None]) -> int:
+            tokens = 0
+            async with session.post(url, json=_body(kind, job, streamed)) as answer:
+                answer.raise_for_status()
+                async for line in answer.content:
+                    if (found := _tokens(kind, line)) and tokens == 0:
+                        first()
+                    tokens += found
+            return tokens
+
+        return one
+
+    return make
+
+
+def _body(kind: str, job: dict[str, Any], streamed: bool) -> dict[str, Any]:
+    if kind != "openai":
+        return job | {"streamed": streamed}
+    return {
+        "model": job["adapter"] or "language",
+        "prompt": job["ids"],
+        "temperature": 0.0,
+        "max_tokens": workload.TOKENS,
+        "min_tokens": workload.TOKENS,
+        "stream": streamed,
+        "return_token_ids": streamed,
+    }
+
+
+def _tokens(kind: str, line: bytes) -> int:
+    text = line.decode().strip().removeprefix("data: ")
+    if not text.startswith("{"):
+        return 0
+    answer = json.loads(text)
+    if kind != "openai":
+        return int(answer["tokens"])
+    if answer.get("usage"):
+        return int(answer["usage"]["completion_tokens"])
+    return sum(len(choice.get("token_ids") or ()) for choice in answer["choices"])
+
+
+def _threads(count: int, work: Callable[[int], int]) -> int:
+    found: list[int] = []
+    threads = [threading.Thread(target=lambda place=place: found.append(work(place))) for place in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if len(found) != count:
+        raise RuntimeError(f"{count - len(found)} jobs failed")
+    return sum(found)
+
+
+def cluster() -> None:
+    """This cluster through its thin producer: text in, text out."""
+    from shared.contracts.events import Done, TextDelta
+    from shared.producer import Producer
+
+    producer, requests = Producer(), workload.requests(64)
+
+    def run(question: dict[str, Any]) -> dict[str, Any]:
+        streamed = question["streamed"]
+        clock = Clock()
+        jobs = [
+            producer.submit("llm.generate", request.model_copy(update={"stream": streamed})).job_id
+            for request in requests[: question["count"]]
+        ]
+
+        def wait(place: int) -> int:
+            if not streamed:
+                return int(producer.result(jobs[place], timeout_s=300)["usage"]["completion_tokens"])
+            seen = False
+            for event in producer.follow(jobs[place], timeout_s=300):
+                if isinstance(event, TextDelta) and not seen:
+                    seen = True
+                    clock.first()
+                if isinstance(event, Done):
+                    return int(event.result["usage"]["completion_tokens"])
+            raise RuntimeError("the job failed")
+
+        return clock.answer(_threads(len(jobs), wait))
+
+    serve({"run": run})
+
+
+def celery() -> None:
+    """The worker that everybody writes first."""
+    from .naive_celery import generate
+
+    encoded = workload.encoded(64)
+
+    def run(question: dict[str, Any]) -> dict[str, Any]:
+        clock = Clock()
+        results = [generate.delay(job) for job in encoded[: question["count"]]]
+        return clock.answer(sum(result.get(timeout=600) for result in results))
+
+    serve({"run": run})
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "http":
+        asynchronous(over_http(*sys.argv[2:]))
+    elif sys.argv[1] == "async":
+        asynchronous(raw_async)
+    else:
+        {"batch": batch, "cluster": cluster, "celery": celery}[sys.argv[1]]()
