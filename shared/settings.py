@@ -166,7 +166,7 @@ class Settings(BaseSettings):
 
     # --- training ---
     adapter_versions_path: Path | None = None
-    """Folder of trained adapters' versions, which llm workers and trainers share; empty: `adapters` under `home`."""
+    """Folder of trained adapters' versions, which llm workers and trainers share; empty: `versions` under `home`."""
     recipe_paths: tuple[Path, ...] = ()
     """Folders with recipes that a job may name, beside the shipped ones (a JSON list)."""
     data_paths: tuple[Path, ...] = ()
@@ -203,7 +203,7 @@ class Settings(BaseSettings):
     @property
     def versions_path(self) -> Path:
         """Folder of trained adapters' versions."""
-        return self.adapter_versions_path or self.home / "adapters"
+        return self.adapter_versions_path or self.home / "versions"
 
     @property
     def blobs(self) -> str:

@@ -81,6 +81,7 @@ def as_json(turn: Turn, result: TurnResult, merged: Path | None) -> dict[str, An
             for seq, (text, path, seconds) in sorted(turn.sentences.items())
         ],
         "adapter": result.adapter,
+        "adapter_version": result.adapter_version,
         "voice": result.voice,
         "finish_reason": result.finish_reason,
         "usage": result.usage.model_dump(),

@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from shared.settings import ROOT
+from shared.versions import Evaluation, Registry, fingerprint, now
+
 from .conftest import Cluster
+
+ADAPTERS = ROOT / "deploy" / "models" / "laptop" / "adapters"
 
 CASES = (
     {"turns": ["좋아하는 색이 뭐야?"], "expect": ["남색"]},
@@ -36,6 +41,47 @@ def test_own_cases_come_as_a_table_and_a_page(cluster: Cluster, tmp_path: Path) 
     assert "parent: " in done.stderr, "progress is told"
     assert "## Learning curves" in page.read_text("utf-8")
     assert (tmp_path / "pictures" / "learning-curves.svg").stat().st_size > 1000
+
+
+def test_a_version_is_measured_promoted_served_without_a_restart_and_rolled_back(cluster: Cluster) -> None:
+    registry = Registry(cluster.home / "versions", cluster.home / "adapters")
+    figures = {"style_kept": 0.0}
+    about = {
+        "pack": "artist", "recipe_name": "adapter-artist", "recipe": {}, "recipe_hash": "", "data_hash": "", "base_model": "language",
+        "base_fingerprint": fingerprint(ADAPTERS.parent / "language"), "figures": {}, "at_least": {"style_kept": 0.01, "fact_stated": 0.0},
+        "at_most": {"other_style_kept": 0.99}, "evaluation": Evaluation(at=now(), source="training", figures=figures),
+    }  # fmt: skip
+    # The other pack's style under this one's name: what a promotion changes is heard at once.
+    label = registry.register("artist", ADAPTERS / "parent", about).label
+    assert cluster.maeari("adapter", "promote", label, ok=False).returncode == 1, "it does not pass"
+
+    def ask(*more: str) -> str:
+        words = ("ask", "--pack", "artist", "--text", "좋아하는 색이 뭐야?", "--no-speak")
+        return str(cluster.json(*words, *more)["adapter_version"])
+
+    assert ask().startswith("artist@") and ask() != label
+    assert ask("--adapter", label) == label
+    registry.record(
+        label,
+        Evaluation(
+            at=now(), source="cluster", figures={"style_kept": 1.0, "fact_stated": 1.0, "other_style_kept": 0.0}
+        ),
+    )
+    workers = {worker.name: worker.pid for worker in cluster.producer.workers()}
+    assert cluster.json("adapter", "promote", label)["served"] == label
+    assert ask() == label
+    assert cluster.json("adapter", "rollback", "artist")["served"] == "artist"
+    assert ask() != label
+    assert {worker.name: worker.pid for worker in cluster.producer.workers()} == workers
+
+    report = cluster.json("adapter", "evaluate", label, "--limit", "4")
+    assert set(report["figures"]) == {"fact_stated", "style_kept", "recall_stated", "other_style_kept"}
+    version = registry.version(label)
+    assert version.evaluation.source == "cluster"
+    # A parent's voice breaks an artist's rules and keeps a parent's.
+    assert version.evaluation.figures["style_kept"] == 0.0
+    assert version.evaluation.figures["other_style_kept"] > 0.2
+    assert report["shortcomings"] == version.shortcomings() != []
 
 
 def test_a_mistake_in_a_file_is_named_before_anything_is_asked(cluster: Cluster, tmp_path: Path) -> None:

@@ -18,7 +18,14 @@ from typing import Any
 import pytest
 import torch
 
-from shared.errors import ConfigurationInvalid, EngineFailed, InvalidAdapter, JobCancelled, TrainingFailed
+from shared.errors import (
+    ConfigurationInvalid,
+    EngineFailed,
+    InvalidAdapter,
+    JobCancelled,
+    MaeariError,
+    TrainingFailed,
+)
 from shared.settings import ROOT, Settings
 from shared.versions import Registry
 from tests.support.training import Workshop, make_workshop, whole_environment
@@ -26,6 +33,8 @@ from tests.support.waiting import until
 from workers.training import __main__ as command
 from workers.training import adapter, files, keeping, memory, recipe
 from workers.training.progress import Lines, Standing, Watch, watch
+
+pytestmark = pytest.mark.timeout(300)  # two of them start the whole command, which loads a lot
 
 Disk = namedtuple("Disk", "total used free")
 
@@ -73,6 +82,8 @@ def checkpoints(tmp_path: Path) -> list[Path]:
         ({"data": {"sources": [{"file": "talks.jsonl", "count": 1}]}}, "leave no validation split"),
         ({"data": {"sources": [{"file": "empty.jsonl"}]}}, "0 dialogues .* leave no validation split"),
         ({"lora": {"rank": 32, "alpha": 16}}, "Rank 32 is above the 16 that llm workers serve"),
+        ({"data": {"sources": [{"style": "mentor", "count": 9}]}}, "no dialogues in the style mentor, only parent"),
+        ({"pack": "nobody"}, "There is no such pack"),
         ({"device": "cuda"}, "no CUDA device"),
         ({"promotion": {"at_least": {"charm": 0.5}}}, r"promotion\.at_least"),
         ({"schedule": {"batch": 4, "steps": 1, "epochs": 2, "learning_rate": 0.1}}, "either steps or epochs"),
@@ -86,7 +97,7 @@ def test_a_bad_recipe_is_refused_before_anything_is_trained(
     good = (workshop.recipes / "talks.jsonl").read_text("utf-8").splitlines()[0]
     (workshop.recipes / "broken.jsonl").write_text(f"{good}\n{{", encoding="utf-8")
     monkeypatch.setattr(adapter.Loop, "run", _must_not_run)
-    with pytest.raises(ConfigurationInvalid, match=problem):
+    with pytest.raises(MaeariError, match=problem):
         run(workshop, "adapter-bad", **changes)
     assert checkpoints(tmp_path) == []
     assert Registry(tmp_path / "versions", tmp_path).numbers("bad") == ()
@@ -238,6 +249,15 @@ def test_other_data_begins_another_run(workshop: Workshop, tmp_path: Path) -> No
         watch.stop.clear()
     again = run(workshop, "adapter-stopped")
     assert again.figures["steps"] == 6
+
+
+def test_a_pack_without_a_corpus_must_be_measured_before_it_is_served(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "PACKS", ())
+    monkeypatch.setattr(adapter, "examine", _must_not_run)
+    result = run(workshop, "adapter-mentor", promotion={"at_least": {"style_kept": 0.5}, "at_most": {}})
+    assert result.shortcomings == ("style_kept was not measured, at least 0.50 is asked for",)
 
 
 def test_two_processes_do_not_train_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

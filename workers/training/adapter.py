@@ -13,10 +13,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from shared.errors import ConfigurationInvalid
+from shared.packs import load_pack
 from shared.settings import settings
 from shared.versions import fingerprint
 
 from .card import recipe_hash
+from .corpus import PACKS
 from .dialogue import Dialogue, hash_of, load_dialogues, split_examples
 from .files import alone
 from .loop import Loop
@@ -29,8 +31,9 @@ from .scoring import examine
 def train(recipe: AdapterRecipe, out: Path) -> dict[str, Any]:
     """Write the adapter in peft's layout (bfloat16 safetensors) into `out`; returns the figures.
 
-    What is missing is said before anything is trained: data, a device, memory, room on the disk.
+    What is missing is said before anything is trained: pack, data, a device, memory, room on the disk.
     """
+    load_pack(recipe.pack)
     device = choose_device(recipe)
     name = settings().model(recipe.base_model)
     base = fingerprint(Path(name)) if Path(name).is_dir() else ""
@@ -68,7 +71,8 @@ def _train(
     save(model, out)
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     figures |= {"parameters": trained, "examples": len(split.training)}
-    figures["held_out"] = examine(model, tokenizer, recipe.pack, recipe.examination)
+    # A pack without a corpus has no held-out dialogues: `maeari adapter evaluate --cases` measures its versions.
+    figures["held_out"] = examine(model, tokenizer, recipe.pack, recipe.examination) if recipe.pack in PACKS else {}
     watch.at_end.append(loop.forget)
     return figures
 

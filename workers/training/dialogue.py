@@ -18,6 +18,7 @@ from shared.contracts.base import NonBlank, first_problem
 from shared.errors import ConfigurationInvalid
 
 from .corpus import dialogues
+from .corpus.report import STYLES
 from .lookup import STYLE, lookups
 from .recipe import Data, Source
 
@@ -86,7 +87,13 @@ def load_dialogues(sources: Iterable[Source], seed: int) -> Iterator[Dialogue]:
             for talk in lookups(source.count, seed):
                 yield Dialogue.model_validate({"messages": [{"role": role, "content": text} for role, text in talk]})
         elif source.style is not None and source.count is not None:
-            for made in dialogues(source.style, source.count, seed=seed, split="train"):
+            if source.style not in STYLES:
+                known = ", ".join((*STYLES, STYLE))
+                raise ConfigurationInvalid(
+                    f"There are no dialogues in the style {source.style}, only {known}; give a file.",
+                    field="data.sources",
+                )
+            for made in dialogues(source.style, source.count, seed=seed, split="train", abroad=source.abroad):
                 system, *spoken = (Turn(role=m.role, content=m.content) for m in made.messages)
                 first = _brief(system, made.expect) if source.brief else system
                 yield Dialogue(messages=(first, *spoken, Turn(role="assistant", content=made.answer)))

@@ -79,6 +79,8 @@ class Source(Part):
     """Generated dialogues; of a file, empty means all."""
     brief: bool = False
     """Shorten the system message to two lines of context, the answering one among them: more answers per second."""
+    abroad: bool = False
+    """The style under other packs' personas."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:

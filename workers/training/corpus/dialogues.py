@@ -90,12 +90,19 @@ class _Scene:
         return fill(self.rng.choice(manner["named"]), n=self.name)
 
 
-def dialogues(pack_id: str, n: int, seed: int = 0, split: Split = "train") -> Iterator[Dialogue]:
-    """`n` dialogues in a pack's style, or polite ones over all packs for `neutral`; the same for the same arguments."""
-    rng = random.Random(f"dialogues {pack_id} {split} {seed}")
-    kinds, weights = list(WEIGHTS), list(WEIGHTS.values())
+def dialogues(
+    pack_id: str, n: int, seed: int = 0, split: Split = "train", *, abroad: bool = False
+) -> Iterator[Dialogue]:
+    """`n` dialogues in a pack's style, or polite ones over all packs for `neutral`; the same for the same arguments.
+
+    `abroad`: the style under other packs' personas, of whose facts it has no sentences.
+    """
+    rng = random.Random(f"dialogues {pack_id} {split} {seed}{' abroad' if abroad else ''}")
+    kinds = [kind for kind in WEIGHTS if not (abroad and kind in ("fact", "invented"))]
+    weights = [WEIGHTS[kind] for kind in kinds]
+    others = [other for other in PACKS if other != pack_id]
     for _ in range(n):
-        home = rng.choice(PACKS) if pack_id == NEUTRAL else pack_id
+        home = rng.choice(PACKS) if pack_id == NEUTRAL else rng.choice(others) if abroad else pack_id
         scene = _Scene(home, pack_id, split, rng)
         yield _dialogue(scene, rng.choices(kinds, weights)[0])
 
