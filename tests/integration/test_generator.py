@@ -507,7 +507,9 @@ def test_the_core_ends_with_a_worker_that_is_killed_while_loading(
     try:
         assert worker.process is not None
         host = psutil.Process(worker.process.pid)
-        spawned = until(lambda: [c for c in host.children() if "spawn_main" in " ".join(c.cmdline())], "a core is spawned")
+        spawned = until(
+            lambda: [c for c in host.children() if "spawn_main" in " ".join(c.cmdline())], "a core is spawned"
+        )
         worker.kill()
         until(lambda: not any(_lives(core) for core in spawned), "the core is gone")
     finally:
