@@ -46,6 +46,8 @@ class Endpoint:
         if scheme not in SCHEMES:
             known = ", ".join(f"{name}://" for name in SCHEMES)
             raise ConfigurationInvalid(f"A Redis URL begins with one of {known}.", field="redis_url")
+        if re.search(r"ssl_cert_reqs|ssl_check_hostname", urlsplit(url).query):
+            raise ConfigurationInvalid("A Redis URL cannot switch off the check of certificates.", field="redis_url")
         return cls(url, _tls(configured) if SCHEMES[scheme] else {})
 
     @property

@@ -134,6 +134,8 @@ def test_an_unknown_authority_and_another_host_are_named_at_once(
         Producer(url.replace("127.0.0.1", "localhost")).submit("rag.embed", EMBED, job_id="spring.elsewhere")
     with pytest.raises(AccessDenied):
         Producer(url.replace("producer-spring:", "producer-spring:x")).submit("rag.embed", EMBED, job_id="spring.who")
+    with pytest.raises(ConfigurationInvalid, match="cannot switch off"):
+        Producer(f"{url}?ssl_cert_reqs=none")
     with pytest.raises(ConfigurationInvalid, match="There is no file"):
         Endpoint.of(url, Settings(redis_ca_file=tls / "nowhere"))
 
