@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="leave the report as it is")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves nothing running on its way out
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # spinning threads of many processes on few cores slow all of them
     figures: dict[str, float] = {}
     for name in options.sections or SECTIONS:
         module = importlib.import_module(f"tests.benchmarks.{name}")

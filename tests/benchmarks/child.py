@@ -28,8 +28,7 @@ Handlers = dict[str, Callable[[Any], Any]]
 
 def base_environment(**variables: str) -> dict[str, str]:
     """This process's environment for a contender: one thread per process, nothing written beside the code."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MAEARI_")}
-    return kept | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "MAEARI_LOG_LEVEL": "WARNING"} | variables
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "MAEARI_LOG_LEVEL": "WARNING"} | variables
 
 
 class Group:

@@ -6,6 +6,7 @@ Every contender has an engine of its own with the very same arguments; while one
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ TOP = int(os.environ.get("BENCH_GENERATION_TOP", LEVELS[-1]))
 """Jobs of the largest batch."""
 ROOM_GIB = 2.5
 """Memory that must be free before a further engine is started."""
-START_LIMIT_S = 240
+START_LIMIT_S = 150
 OURS = "this cluster"
 RAW, RAW_ASYNC, NAIVE = "raw LLM.generate", "raw AsyncLLM", "one generate per Celery task"
 OPENAI, LITSERVE, RAY = "vLLM's OpenAI server", "LitServe", "Ray Serve"
@@ -52,6 +53,8 @@ class Contender:
         self.folder = folder
         folder.mkdir(parents=True)
         self.environment = base_environment(PYTHONPATH=str(ROOT), MAEARI_HOME=str(folder))
+        if shutil.which("nvidia-smi"):  # they lie on the same card, though only one computes at a time
+            self.environment["MAEARI_LLM_GPU_MEMORY"] = f"{0.85 / len(_ENTRIES):.3f}"
         self.rates: dict[tuple[int, bool], list[float]] = {}
         self.firsts: dict[int, list[float]] = {}
         self.first_medians: dict[int, list[float]] = {}
@@ -165,28 +168,29 @@ class Served(Contender):
     def start(self) -> Child:
         """The server must listen before its client asks."""
         port = free_port()
-        module, path = {
-            OPENAI: ("openai_server", "v1/completions"),
-            LITSERVE: ("lit_server", "predict"),
-            RAY: ("ray_server", "predict"),
+        module, path, health = {
+            OPENAI: ("openai_server", "v1/completions", "health"),
+            LITSERVE: ("lit_server", "predict", "health"),
+            RAY: ("ray_server", "predict", "-/routes"),
         }[self.name]
+        url = f"http://127.0.0.1:{port}/{health}"
         server = self.group("server", "-m", f"tests.benchmarks.peers.{module}", str(port))
         try:
-            until(lambda: self._listens(server, port), f"{self.name} listens", timeout_s=START_LIMIT_S, every_s=0.5)
+            until(lambda: self._listens(server, url), f"{self.name} listens", timeout_s=START_LIMIT_S, every_s=0.5)
         except AssertionError as error:
             raise RuntimeError(str(error)) from None
         kind = "openai" if self.name == OPENAI else "plain"
         return self.driver("http", kind, f"http://127.0.0.1:{port}/{path}")
 
-    @staticmethod
-    def _listens(server: Group, port: int) -> bool:
+    def _listens(self, server: Group, url: str) -> bool:
         import httpx
 
         server.check()
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/-/routes", timeout=2).status_code < 500
+            answer = httpx.get(url, timeout=2)
         except httpx.HTTPError:
             return False
+        return answer.is_success and (self.name != RAY or "predict" in answer.text)
 
 
 @dataclass
