@@ -32,7 +32,7 @@ TOP = int(os.environ.get("BENCH_GENERATION_TOP", LEVELS[-1]))
 """Jobs of the largest batch."""
 ROOM_GIB = 2.5
 """Memory that must be free before a further engine is started."""
-START_LIMIT_S = 150
+START_LIMIT_S = 90
 OURS = "this cluster"
 RAW, RAW_ASYNC, NAIVE = "raw LLM.generate", "raw AsyncLLM", "one generate per Celery task"
 OPENAI, LITSERVE, RAY = "vLLM's OpenAI server", "LitServe", "Ray Serve"

@@ -46,7 +46,7 @@ def _processor() -> str:
 
 
 class Watch:
-    """CPU time that processes not of this run used while it lasted."""
+    """CPU time that processes not of this run used while it lasted; of those that ended meanwhile nothing is known."""
 
     def __init__(self) -> None:
         """Begin."""
@@ -61,7 +61,7 @@ class Watch:
         wall = sum(psutil.cpu_times()) - sum(self._wall)
         stolen = psutil.cpu_times().steal - self._wall.steal
         share = sum(cpu for _, cpu in used.values()) / max(wall, 0.001)
-        return f"other processes used {share:.0%} of the cores, {stolen / max(wall, 0.001):.0%} were taken by the host"
+        return f"other processes used at least {share:.0%} of the cores, {stolen / max(wall, 0.001):.0%} were taken by the host"
 
     @staticmethod
     def _others() -> dict[int, tuple[str, float]]:

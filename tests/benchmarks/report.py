@@ -82,6 +82,8 @@ def page(environment: dict[str, str], sections: dict[str, Any]) -> str:
     )
     text = [HEAD.format(pins=pins, machine=f"This machine: {described}."), "## Targets\n", _targets(sections)]
     text += [_section(name, section) for name, section in sections.items()]
+    if missing := [name for name in ORDER if name not in sections]:
+        text.append(f"Not measured for this page: {', '.join(missing)}.\n")
     return "\n".join(text)
 
 
