@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+# A shell that starts us in the background lets us ignore Ctrl-C, and with us every command under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in [name for name in os.environ if name.startswith("MAEARI_")]:
     del os.environ[name]
 os.environ["MAEARI_LOG_LEVEL"] = "INFO"
