@@ -164,6 +164,11 @@ class Attempt:
         """Tells this attempt from an earlier one at the same record in the same process."""
         return self.claim.id, self.claim.fence
 
+    @property
+    def unheard(self) -> bool:
+        """Nothing of this attempt has been reported yet."""
+        return self._numbered == 0
+
     def drain(self) -> Report | None:
         """What has gathered since the last report; None when nothing has. The same again until it is `sent`."""
         with self.lock:

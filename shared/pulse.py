@@ -149,6 +149,8 @@ class Flusher:
         self._dirty: dict[Key, Attempt] = {}
         self._lock = threading.Lock()
         self._ring = threading.Event()
+        self._first = threading.Event()
+        """Somebody has not been heard at all: the pause that follows others' pieces is not for them."""
         self._pause = settings().llm_flush_ms / 1000
         threading.Thread(target=self._flush, name="flusher", daemon=True).start()
 
@@ -156,6 +158,8 @@ class Flusher:
         """`attempt` has something to send. Cheap; called from engines' callbacks."""
         with self._lock:
             self._dirty[attempt.key] = attempt
+        if attempt.unheard:
+            self._first.set()
         self._ring.set()
 
     def forget(self, attempt: Attempt) -> None:
@@ -167,6 +171,7 @@ class Flusher:
         while True:
             self._ring.wait()
             self._ring.clear()
+            self._first.clear()
             with self._lock:
                 dirty, self._dirty = list(self._dirty.values()), {}
             try:
@@ -177,7 +182,7 @@ class Flusher:
                 for attempt in dirty:
                     if attempt.verdict == "ok":
                         self.add(attempt)
-            time.sleep(self._pause)
+            self._first.wait(self._pause)
 
     def _send(self, dirty: list[Attempt]) -> None:
         with contextlib.ExitStack() as held:

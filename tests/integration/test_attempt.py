@@ -66,8 +66,8 @@ def run(jobs: Jobs, body: Callable[[Attempt, Any], Any]) -> None:
     attempt_module.run(SPEC, body, "j1", PAYLOAD, jobs)
 
 
-def told(jobs: Jobs) -> list[str]:
-    entries = jobs.client.xrange(jobs.keys.events("j1"))
+def told(jobs: Jobs, job_id: str = "j1") -> list[str]:
+    entries = jobs.client.xrange(jobs.keys.events(job_id))
     return [fields["data"] for _, fields in entries if fields["type"] == "progress"]
 
 
@@ -203,3 +203,19 @@ def test_a_cancellation_between_claim_and_start_is_heard(jobs: FlakyJobs) -> Non
     with keeper.watching(attempt):
         until(attempt.stop.is_set, "the record was asked")
     assert attempt.verdict == "ended"
+
+
+def test_the_first_piece_of_one_job_does_not_wait_out_the_pause_of_another(
+    jobs: FlakyJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAEARI_LLM_FLUSH_MS", "600000")
+    settings.cache_clear()
+    monkeypatch.setattr(pulse, "flusher", cache(pulse.Flusher))
+    jobs.enqueue("other", "rag.embed", PAYLOAD, tenant="t")
+    first, other = attempted(jobs), attempted(jobs, job_id="other")
+    first.emit("progress", done=1)
+    until(lambda: told(jobs), "the first job was heard")
+    other.emit("progress", done=1)
+    until(lambda: told(jobs, "other"), "the other one was heard within the pause of ten minutes")
+    first.emit("progress", done=2)
+    assert len(told(jobs)) == 1, "what follows waits for its pause"
