@@ -1,6 +1,7 @@
-"""LitServe over the same AsyncLLM. `python -m ... PORT`."""
+"""LitServe over the same AsyncLLM. `python -m ... PORT`.
 
-from __future__ import annotations
+No postponed annotations here: LitServe reads them to know what a request is.
+"""
 
 import json
 import multiprocessing
