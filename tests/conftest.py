@@ -14,6 +14,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in [name for name in os.environ if name.startswith("MAEARI_")]:
     del os.environ[name]
 os.environ["MAEARI_LOG_LEVEL"] = "INFO"
+os.environ["HF_HUB_OFFLINE"] = "1"  # what is asked of a hub that is not there is tried for a minute
 os.environ["OMP_NUM_THREADS"] = "1"  # two spinning threads on two busy cores are slower than one
 
 from tests.support.servers import RedisServer  # noqa: E402
