@@ -170,7 +170,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(crew: Crew, workshop: Wor
     retrying = crew.follow(job_id, lambda event: event.type == "retrying")
     assert retrying.type == "retrying" and "signal 9" in retrying.fault.message
     again = crew.follow(job_id, lambda event: event.seq > retrying.seq and event.type == "progress")
-    assert again.type == "progress" and again.done > 90, "it did not begin anew"
+    assert again.type == "progress" and again.done > 80, "it did not begin anew"
     assert crew.result(job_id)["figures"]["steps"] == 600
 
 
@@ -188,7 +188,7 @@ def test_a_killed_trainer_s_job_goes_on_in_the_next_one(crew: Crew, workshop: Wo
     crew.trainer.start()
     started = crew.follow(job_id, lambda event: event.type == "started" and event.attempt == 2)
     again = crew.follow(job_id, lambda event: event.seq > started.seq and event.type == "progress")
-    assert again.type == "progress" and again.done > 50, "it did not begin anew"
+    assert again.type == "progress" and again.done > 40, "it did not begin anew"
     assert crew.result(job_id)["figures"]["steps"] == 900
     crew.trainer.wait_ready(crew.producer)
 
