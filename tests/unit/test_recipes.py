@@ -257,11 +257,17 @@ def test_an_untrained_model_copies_what_it_has_never_seen(tokenizer: PreTrainedT
     torch.manual_seed(0)
     shape = Shape(vocabulary=384, width=192, depth=2, heads=6, feed_forward=64)
     model = build(shape, tokenizer, seed=0)
-    known = torch.randperm(len(tokenizer) - len(SPECIAL))[:30] + len(SPECIAL)
-    twice = torch.cat([known, known])[None]
+    known = torch.stack([torch.randperm(len(tokenizer) - len(SPECIAL))[:30] for _ in range(16)]) + len(SPECIAL)
     with torch.no_grad():
-        guessed = model(input_ids=twice).logits[0, 30:-1].argmax(-1)
-    assert (guessed == known[1:]).float().mean() > 0.5
+        guessed = model(input_ids=torch.cat([known, known], 1)).logits[:, 30:-1].argmax(-1)
+    assert (guessed == known[:, 1:]).float().mean() > 0.5
+
+
+def test_a_character_is_one_token_wherever_it_stands(tokenizer: PreTrainedTokenizerFast) -> None:
+    for text in ("수국", " 꽃", "국 수", "을해요."):
+        pieces = [tokenizer.decode([token]) for token in tokenizer.encode(text)]
+        assert "".join(pieces) == text, "a piece cuts a character"
+    assert tokenizer.decode(tokenizer.encode("뷁 漢 💜")) == "뷁 漢 💜"
 
 
 def test_a_rank_that_does_not_fit_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:

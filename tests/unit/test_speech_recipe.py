@@ -21,6 +21,7 @@ from workers.training.speech_batches import IGNORED
 from workers.training.speech_data import (
     RATE,
     Manner,
+    Pool,
     Recordings,
     Utterance,
     add_noise,
@@ -44,6 +45,8 @@ from workers.training.speech_tokens import (
 )
 
 SENTENCES = ("엄마 첫 직장이 어디였어?", "새 앨범 제목이 뭐야?", "나 궁금한 거 있는데, 뭐 해?")
+PLAIN = Manner(("",), (175,), (50,))
+POOLS = [Pool(SENTENCES, PLAIN)]
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +129,12 @@ def test_a_short_window_with_all_its_padding_equals_the_full_one(tokenizer: Toke
 
 
 def test_a_plan_holds_every_sentence_and_only_its_manners() -> None:
-    manner = Manner(("", "+f2"), (150, 180), (40,))
-    plan = plan_utterances(SENTENCES, manner, 60, shuffled=0.5, seed=1)
-    assert plan == plan_utterances(SENTENCES, manner, 60, shuffled=0.5, seed=1)
-    assert set(SENTENCES) < {one.text for one in plan}
-    assert {one.speed for one in plan} == {150, 180}
+    pools = [Pool(SENTENCES, Manner(("", "+f2"), (150, 180), (40,)), 0.8), Pool(["그건 말이지."], PLAIN, 0.2)]
+    plan = plan_utterances(pools, 120, shuffled=0.5, seed=1)
+    assert plan == plan_utterances(pools, 120, shuffled=0.5, seed=1)
+    assert {*SENTENCES, "그건 말이지."} < {one.text for one in plan}
+    assert {one.speed for one in plan if one.text in SENTENCES} == {150, 180}
+    assert {one.speed for one in plan if one.text == "그건 말이지."} == {175}
 
 
 def test_noise_lies_as_far_below_the_speech_as_asked() -> None:
@@ -185,9 +189,9 @@ def recipe(steps: int, **changes: object) -> SpeechRecipe:
 
 
 def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    straight = SpeechRun(recipe(4), SENTENCES, tmp_path / "straight")
+    straight = SpeechRun(recipe(4), POOLS, tmp_path / "straight")
     straight.train()
-    killed = SpeechRun(recipe(4), SENTENCES, tmp_path / "killed")
+    killed = SpeechRun(recipe(4), POOLS, tmp_path / "killed")
     step = killed.one_step
 
     def killed_after_two() -> tuple[float, float]:
@@ -198,24 +202,24 @@ def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path, monkeyp
     monkeypatch.setattr(killed, "one_step", killed_after_two)
     with pytest.raises(KeyboardInterrupt):
         killed.train()
-    resumed = SpeechRun(recipe(4), SENTENCES, tmp_path / "killed")
+    resumed = SpeechRun(recipe(4), POOLS, tmp_path / "killed")
     assert resumed.train()["steps"] == 4
     for left, right in zip(straight.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.allclose(left, right, atol=1e-6)
 
 
 def test_a_checkpoint_of_another_recipe_is_not_taken_up(tmp_path: Path) -> None:
-    SpeechRun(recipe(2), SENTENCES, tmp_path).train()
-    other = SpeechRun(recipe(3, learning_rate=1e-4), SENTENCES, tmp_path)
+    SpeechRun(recipe(2), POOLS, tmp_path).train()
+    other = SpeechRun(recipe(3, learning_rate=1e-4), POOLS, tmp_path)
     other.train()
     assert other.step == 3
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:
-    run = SpeechRun(recipe(4), SENTENCES, tmp_path)
+    run = SpeechRun(recipe(4), POOLS, tmp_path)
     run.train()
     kept = (tmp_path / "checkpoint.pt").read_bytes()
-    broken = SpeechRun(recipe(6), SENTENCES, tmp_path)
+    broken = SpeechRun(recipe(6), POOLS, tmp_path)
     with torch.no_grad():
         broken.model.letters.weight.fill_(float("nan"))
     with pytest.raises(TrainingFailed, match="step 0"):
@@ -224,7 +228,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path
 
 
 def test_batches_are_decided_by_their_step(tmp_path: Path) -> None:
-    run = SpeechRun(recipe(4), SENTENCES, tmp_path)
+    run = SpeechRun(recipe(4), POOLS, tmp_path)
     first, again, next_one = (run.batches.draw(step) for step in (7, 7, 8))
     assert torch.equal(first.features, again.features) and torch.equal(first.labels, again.labels)
     assert not torch.equal(first.features, next_one.features)
@@ -233,7 +237,7 @@ def test_batches_are_decided_by_their_step(tmp_path: Path) -> None:
 
 
 def test_shown_words_are_exchanged_for_others_of_the_batch(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    run = SpeechRun(recipe(4, doubted=0.5), SENTENCES, tmp_path)
+    run = SpeechRun(recipe(4, doubted=0.5), POOLS, tmp_path)
     tokens = run.batches.draw(3).tokens
     torch.manual_seed(0)
     shown = run.doubted(tokens)
@@ -244,7 +248,7 @@ def test_shown_words_are_exchanged_for_others_of_the_batch(tmp_path: Path, token
 
 
 def test_loss_falls(tmp_path: Path) -> None:
-    run = SpeechRun(recipe(60, clean=0.9, learning_rate=4e-3), SENTENCES, tmp_path)
+    run = SpeechRun(recipe(60, clean=0.9, learning_rate=4e-3), POOLS, tmp_path)
     first, _ = run.one_step()
     curve = run.train()["curve"]
     assert curve[-1][0] == 60

@@ -20,9 +20,9 @@ from shared.errors import TrainingFailed
 
 from .corpus import PACKS, Pair, Question, pairs, questions, sections
 from .corpus.facts import section_of
+from .corpus.values import common_syllables
 from .progress import say, watch
 from .recipe import Part, Positive
-from .speech_tokens import common_syllables
 
 UNKNOWN = "[UNK]"
 """The token of what the vocabulary lacks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,7 +22,7 @@ from .optimizer import BETAS, Both, Muon
 from .progress import say, watch
 from .recipe import Part, Positive, Share
 from .speech_batches import IGNORED, Batch, Mixture, SpeechBatches
-from .speech_data import Manner, Recordings, Utterance, plan_utterances
+from .speech_data import Manner, Pool, Recordings, Utterance, plan_utterances
 from .speech_examination import Cases, examine
 from .speech_export import export
 from .speech_model import SpeechModel, whisper_config
@@ -52,6 +52,8 @@ class Speaking(Part):
     """Recordings that are made."""
     shuffled: Share = 0.25
     """Share of them that is words in no order, so that sound is heard rather than sentences remembered."""
+    replies: Share = 0.35
+    """Share of them that is what the packs say, evenly by their own speakers and by all the others."""
     voices: Voices
     unseen: Voices
     """Ways of speaking of the held-out sentences, none of which is trained."""
@@ -114,15 +116,27 @@ def train(recipe: SpeechRecipe, out: Path) -> dict[str, Any]:
     """Train, export for faster-whisper into `out`, and examine what was exported."""
     torch.set_num_threads(1)
     sentences = spoken_sentences(recipe.seed)
-    trained = [sentence.text for sentence in sentences if sentence.split == "train"]
     folder = settings().home / "training" / "speech"
     with files.alone(folder):
-        run = SpeechRun(recipe, trained, folder)
+        run = SpeechRun(recipe, _pools(recipe.speaking, sentences), folder)
         figures = run.train()
         export(run.model.spread_timestamps(), run.tokenizer, out)
         figures |= examine(out, _cases(recipe, sentences), recipe.examined, recipe.seed)
     watch.at_end.append(run.forget)
     return figures
+
+
+def _pools(speaking: Speaking, sentences: Sequence[SpokenSentence]) -> list[Pool]:
+    trained = [one for one in sentences if one.split == "train"]
+    everybody = speaking.voices.manner()
+    asked = [one.text for one in trained if one.kind != "reply"]
+    pools = [Pool(asked, everybody, 1 - speaking.replies)]
+    for pack_id in PACKS:
+        speaker = _voice(pack_id)
+        own = Manner((speaker.variant,), (speaker.speed,), (speaker.pitch,))
+        replies = [one.text for one in trained if one.kind == "reply" and one.pack_id == pack_id]
+        pools += [Pool(replies, manner, speaking.replies / len(PACKS) / 2) for manner in (own, everybody)]
+    return pools
 
 
 def _cases(recipe: SpeechRecipe, sentences: Sequence[SpokenSentence]) -> Cases:
@@ -146,14 +160,12 @@ def _voice(pack_id: str) -> Utterance:
 class SpeechRun:
     """One run of a recipe; goes on from its checkpoint after a kill."""
 
-    def __init__(self, recipe: SpeechRecipe, sentences: Iterable[str], folder: Path) -> None:
+    def __init__(self, recipe: SpeechRecipe, pools: Sequence[Pool], folder: Path) -> None:
         """`folder` keeps recordings and checkpoint."""
         self.recipe = recipe
         self.tokenizer = build_tokenizer()
         speaking, size = recipe.speaking, recipe.size
-        plan = plan_utterances(
-            list(sentences), speaking.voices.manner(), speaking.utterances, speaking.shuffled, recipe.seed
-        )
+        plan = plan_utterances(pools, speaking.utterances, speaking.shuffled, recipe.seed)
         recordings = Recordings(plan, folder / "recordings")
         mixing = Mixture(seconds=recipe.mixing.batch_seconds, **recipe.mixing.model_dump(exclude={"batch_seconds"}))
         clean = Mixture(mixing.seconds, 0.0, 0.0, 0.0, mixing.decibels, mixing.gain_db)

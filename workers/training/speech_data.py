@@ -21,8 +21,8 @@ import soxr
 
 from shared.errors import ConfigurationInvalid
 
+from .corpus.values import common_syllables
 from .progress import say
-from .speech_tokens import common_syllables
 
 RATE = 16_000
 """Samples per second of every waveform here."""
@@ -82,21 +82,32 @@ def shuffled_sentence(words: Sequence[str], rng: random.Random) -> str:
     return " ".join(chosen)
 
 
-def plan_utterances(
-    sentences: Sequence[str], manner: Manner, count: int, shuffled: float, seed: int
-) -> list[Utterance]:
-    """`count` utterances: every sentence about equally often, and a share `shuffled` of words in no order."""
+@dataclass(frozen=True)
+class Pool:
+    """Sentences that are spoken in the same ways."""
+
+    sentences: Sequence[str]
+    manner: Manner
+    weight: float = 1.0
+    """How often one of them is drawn, against the other pools."""
+
+
+def plan_utterances(pools: Sequence[Pool], count: int, shuffled: float, seed: int) -> list[Utterance]:
+    """`count` utterances: the sentences of a pool about equally often, and a share `shuffled` of words in no order."""
     rng = random.Random(seed)
-    words = sorted({word for sentence in sentences for word in sentence.split()})
+    words = sorted({word for pool in pools for sentence in pool.sentences for word in sentence.split()})
+    weights = [pool.weight for pool in pools]
+    queues: list[list[str]] = [[] for _ in pools]
     plan = []
-    queue: list[str] = []
     for _ in range(count):
+        (index,) = rng.choices(range(len(pools)), weights)
+        pool, queue = pools[index], queues[index]
         if rng.random() < shuffled:
-            plan.append(manner.draw(shuffled_sentence(words, rng), rng))
+            plan.append(pool.manner.draw(shuffled_sentence(words, rng), rng))
             continue
         if not queue:
-            queue = rng.sample(sentences, len(sentences))
-        plan.append(manner.draw(queue.pop(), rng))
+            queue += rng.sample(pool.sentences, len(pool.sentences))
+        plan.append(pool.manner.draw(queue.pop(), rng))
     return plan
 
 

@@ -12,6 +12,8 @@ from functools import cache
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from .corpus.values import common_syllables
+
 LANGUAGES = ("en", "ko", "ja")
 """Languages of the layout; only `ko` is trained."""
 
@@ -39,12 +41,6 @@ SPECIAL = (
 
 _SILENT_INITIAL = "\u110b"
 """The letter ieung at the start of a syllable, which has no sound."""
-
-
-def common_syllables() -> list[str]:
-    """The 2,350 Hangul syllables of KS X 1001, which cover nearly all of written Korean."""
-    rows = (bytes((row, column)) for row in range(0xB0, 0xC9) for column in range(0xA1, 0xFF))
-    return [code.decode("euc_kr") for code in rows]
 
 
 def build_tokenizer() -> Tokenizer:

@@ -14,17 +14,13 @@ Split = Literal["train", "held"]
 MADE_UP = 0.4
 """Share of made-up words where a slot allows them: what has never been seen can only be copied."""
 
-RARE = 0.1
-"""Share of syllables in made-up words that need not occur anywhere else; the others come from real words."""
+RARE = 0.2
+"""Share of syllables in made-up words that may be any that Korean uses; the others come from real words."""
 
 ANYTHING = "anything"
 """Slot of whatever a person may like."""
 
 _LIKED = ("food", "animal", "flower", "hobby", "season", "weather", "instrument", "bread", "drink", "place")
-_ONSETS = "ㄱㄴㄷㄹㅁㅂㅅㅇㅈㅊㅋㅌㅍㅎ"
-_ALL_ONSETS = "ㄱㄲㄴㄷㄸㄹㅁㅂㅃㅅㅆㅇㅈㅉㅊㅋㅌㅍㅎ"
-_VOWELS = (0, 1, 4, 5, 6, 8, 12, 13, 17, 18, 20)
-_FINALS = (0, 0, 0, 0, 0, 4, 4, 8, 16, 21, 1)
 _SUFFIXES = {
     "place": ("", " 마을", " 공원", "골", " 섬", " 역"),
     "food": ("", "떡", "죽", "차", "국", "전"),
@@ -88,10 +84,14 @@ def _made_up(slot: str, rng: random.Random) -> str:
 
 
 def _syllable(rng: random.Random) -> str:
-    if rng.random() >= RARE:
-        return rng.choice(_common())
-    onset = _ALL_ONSETS.index(rng.choice(_ONSETS))
-    return chr(ord("가") + (onset * 21 + rng.choice(_VOWELS)) * 28 + rng.choice(_FINALS))
+    return rng.choice(common_syllables() if rng.random() < RARE else _common())
+
+
+@cache
+def common_syllables() -> list[str]:
+    """The 2,350 Hangul syllables of KS X 1001, which cover nearly all of written Korean."""
+    rows = (bytes((row, column)) for row in range(0xB0, 0xC9) for column in range(0xA1, 0xFF))
+    return [code.decode("euc_kr") for code in rows]
 
 
 @cache
