@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from shared.errors import EngineFailed, JobCancelled
@@ -19,10 +19,29 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class _Job(Generic[T, R]):
-    item: T
-    future: Future[R]
+@dataclass(eq=False)
+class _Call(Generic[T, R]):
+    """The items of one caller, who sleeps once for all of them."""
+
+    items: Sequence[T]
+    taken: int = 0
+    """Items that batches have taken up."""
+    results: dict[int, R] = field(default_factory=dict)
+    future: Future[None] = field(default_factory=Future)
+    """Done when all results are there."""
+
+    def settle(self, place: int, result: R) -> None:
+        self.results[place] = result
+        if len(self.results) == len(self.items) and not self.future.done():
+            self.future.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+_Place = tuple[_Call[T, R], int]
+"""A call and the number of one of its items."""
 
 
 class MicroBatcher(Generic[T, R]):
@@ -40,7 +59,8 @@ class MicroBatcher(Generic[T, R]):
         self._run = run
         self._max_batch = max_batch
         self._name = name
-        self._waiting: deque[_Job[T, R]] = deque()
+        self._calls: deque[_Call[T, R]] = deque()
+        """Those of which something waits, in the order of their coming."""
         self._news = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -49,7 +69,7 @@ class MicroBatcher(Generic[T, R]):
     @property
     def waiting(self) -> int:
         """Items that no batch has taken up yet."""
-        return len(self._waiting)
+        return sum(len(call.items) - call.taken for call in tuple(self._calls))
 
     def submit(self, item: T, *, stop: Stop | None = None) -> R:
         """The result for `item`; blocks. Raises what `run` raised for it, `EngineFailed` once closed.
@@ -60,17 +80,26 @@ class MicroBatcher(Generic[T, R]):
 
     def submit_all(self, items: Sequence[T], *, stop: Stop | None = None) -> list[R]:
         """The results for `items`, in order; as `submit`, but they share batches where they fit."""
-        jobs: list[_Job[T, R]] = [_Job(item, Future()) for item in items]
+        if not items:
+            return []
+        call: _Call[T, R] = _Call(items)
         with self._news:
             if self._closed:
                 raise EngineFailed(f"{self._name} is closed.")
-            self._waiting.extend(jobs)
+            self._calls.append(call)
             self._news.notify()
         try:
-            return [_result(job.future, stop) for job in jobs]
-        finally:
-            for job in jobs:
-                job.future.cancel()
+            _await(call.future, stop)
+        except BaseException:
+            self._drop(call)
+            raise
+        return [call.results[place] for place in range(len(items))]
+
+    def _drop(self, call: _Call[T, R]) -> None:
+        """What of it waits is not run."""
+        with self._news:
+            if call in self._calls:
+                self._calls.remove(call)
 
     def close(self) -> None:
         """Finish what was submitted, then end the thread; calling it again does nothing."""
@@ -82,36 +111,42 @@ class MicroBatcher(Generic[T, R]):
 
     def _work(self) -> None:
         while batch := self._gather():
-            wanted = [job for job in batch if job.future.set_running_or_notify_cancel()]
-            if wanted:
-                self._serve(wanted)
+            self._serve(batch)
 
-    def _gather(self) -> list[_Job[T, R]]:
+    def _gather(self) -> list[_Place[T, R]]:
         """The next batch; empty when closed and no more will come."""
+        batch: list[_Place[T, R]] = []
         with self._news:
-            self._news.wait_for(lambda: self._waiting or self._closed)
-            return [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
+            self._news.wait_for(lambda: self._calls or self._closed)
+            while self._calls and len(batch) < self._max_batch:
+                call = self._calls[0]
+                until = min(len(call.items), call.taken + self._max_batch - len(batch))
+                batch += [(call, place) for place in range(call.taken, until)]
+                call.taken = until
+                if until == len(call.items):
+                    self._calls.popleft()
+        return batch
 
-    def _serve(self, batch: list[_Job[T, R]]) -> None:
+    def _serve(self, batch: list[_Place[T, R]]) -> None:
         """Run the batch and hand each result, or error, to its caller."""
         try:
-            results = self._run([job.item for job in batch])
+            results = self._run([call.items[place] for call, place in batch])
             if len(results) != len(batch):
                 raise EngineFailed(f"{self._name} gave {len(results)} results for {len(batch)} items.")
         except Exception as error:  # noqa: BLE001 - whatever the model raises belongs to the caller, not to this thread
             if len(batch) == 1:
-                batch[0].future.set_exception(error)
+                batch[0][0].fail(error)
                 return
-            for job in batch:  # one bad item must not fail its neighbours
-                self._serve([job])
+            for one in batch:  # one bad item must not fail its neighbours
+                self._serve([one])
             return
-        for job, result in zip(batch, results, strict=True):
-            job.future.set_result(result)
+        for (call, place), result in zip(batch, results, strict=True):
+            call.settle(place, result)
 
 
-def _result(future: Future[R], stop: Stop | None) -> R:
+def _await(future: Future[None], stop: Stop | None) -> None:
     while stop is not None and not future.done():
         if stop.is_set():
             raise JobCancelled
         wait([future], timeout=_POLL_S)
-    return future.result()
+    future.result()
