@@ -19,7 +19,7 @@ import redis
 from celery.exceptions import Ignore
 from pydantic import BaseModel, ValidationError
 
-from . import envelope, pulse
+from . import codec, envelope, pulse
 from .blobs import open_store
 from .connection import is_trouble, patiently
 from .contracts.base import Fault, Request, first_problem
@@ -202,14 +202,13 @@ class Attempt:
             if self._unsent is not None:
                 self.sent(self.jobs.report(self.claim, self._unsent))
             self._flush_delta()
-            dumped = None if result is None else result.model_dump(mode="json")
             ending: Literal["done", "wait"] = "wait" if self._last is not None else "done"
             report = Report(
                 events=self._events,
                 stages=self._stages,
                 appends=self._appends,
                 ending=ending,
-                result=dumped,
+                result=None if result is None else codec.write(result),
                 ends_job=ending == "done" and (not self.claim.in_turn or self.spec.name == "turns.finish"),
                 last=self._last,
                 number=self._numbered + 1,

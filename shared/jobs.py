@@ -61,8 +61,8 @@ class Report:
     checkpoint: str = ""
     """What a later attempt may go on from; recorded together with the stages of this report."""
     ending: Literal["", "done", "wait"] = ""
-    result: dict[str, Any] | None = None
-    """With `done`: the record's result."""
+    result: dict[str, Any] | str | None = None
+    """With `done`: the record's result, an object or its JSON text."""
     ends_job: bool = False
     """With `done`: the result is the whole job's."""
     last: Stage | None = None
@@ -231,7 +231,7 @@ class Jobs:
         return verdicts
 
     def _report_args(self, claim: Claim, report: Report) -> list[Any]:
-        result = json.dumps(report.result, ensure_ascii=False) if report.result is not None else ""
+        result = _text(report.result)
         meta = _success(claim.root, result) if report.ends_job else ""
         args: list[Any] = [claim.id, claim.fence, report.ending, result, meta, self._last(claim, report)]
         args += (report.checkpoint, report.number, len(report.events))
@@ -363,6 +363,12 @@ class Jobs:
 def _source(script: str) -> str:
     folder = Path(__file__).parent / "lua"
     return "\n".join((folder / f"{name}.lua").read_text("utf-8") for name in ("common", script))
+
+
+def _text(result: dict[str, Any] | str | None) -> str:
+    if isinstance(result, dict):
+        return json.dumps(result, ensure_ascii=False)
+    return result or ""
 
 
 def _success(job_id: str, result: str) -> str:

@@ -9,7 +9,6 @@ for event in producer.follow(job.job_id):
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from . import endpoint, envelope, streams
+from . import codec, endpoint, envelope, streams
 from .connection import connect, connect_async, reaching
 from .contracts.base import Fault, JobId, Request, first_problem
 from .contracts.catalog import CATALOG, QUEUES, Priority
@@ -134,7 +133,7 @@ class Producer:
         if fault:
             raise error_of(Fault.model_validate_json(fault))
         if stored:
-            meta = json.loads(stored)
+            meta = codec.read(stored)
             if meta["status"] == "SUCCESS":
                 result: dict[str, Any] = meta["result"]
                 return result

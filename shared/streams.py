@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from pydantic import ValidationError
 
+from . import codec
 from .contracts.events import EVENT, TERMINAL, Event
 from .errors import JobNotFound
 from .keys import Keys
@@ -32,7 +32,7 @@ def _events(job_id: str, answer: Any) -> list[tuple[int, Event | None]]:
 def _event(job_id: str, seq: int, values: dict[str, str]) -> Event | None:
     head = {"job_id": job_id, "seq": seq, "type": values["type"], "at": int(values["at"])}
     try:
-        return EVENT.validate_python(json.loads(values["data"]) | head)
+        return EVENT.validate_python(codec.read(values["data"]) | head)
     except ValidationError:
         return None
 
