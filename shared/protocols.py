@@ -100,6 +100,10 @@ class Embedder(Engine, Protocol):
         """One vector of unit length per text, in order."""
         ...
 
+    def pack(self, texts: Sequence[str]) -> bytes:
+        """The same vectors one after another, as 32-bit floats, little-endian."""
+        ...
+
 
 class Retriever(Engine, Protocol):
     """Finds and keeps knowledge."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 from shared import runtime
 from shared.app import task
 from shared.attempt import Attempt
@@ -10,17 +12,29 @@ from shared.contracts.rag import Embeddings, EmbedRequest, Retrieval, RetrieveRe
 from . import flow
 from .clock import Stopwatch
 
+FLOAT_BYTES = 4
+"""Of a packed number."""
+
 
 @task("rag.embed")
 def embed(_: Attempt, request: EmbedRequest) -> Embeddings:
     """Texts to vectors."""
-    watch = Stopwatch()
-    vectors = runtime.embedder().embed(request.texts)
+    embedder, watch = runtime.embedder(), Stopwatch()
+    if request.encoding == "base64":
+        packed = embedder.pack(request.texts)
+        return Embeddings(
+            vectors=(),
+            packed=base64.b64encode(packed).decode(),
+            dimension=len(packed) // FLOAT_BYTES // len(request.texts),
+            engine_ms=watch.ms,
+            engine=embedder.info,
+        )
+    vectors = embedder.embed(request.texts)
     return Embeddings(
         vectors=tuple(tuple(vector) for vector in vectors),
         dimension=len(vectors[0]),
         engine_ms=watch.ms,
-        engine=runtime.embedder().info,
+        engine=embedder.info,
     )
 
 

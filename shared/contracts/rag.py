@@ -19,12 +19,17 @@ class EmbedRequest(Request):
     """`rag.embed`: texts to vectors of unit length."""
 
     texts: Annotated[tuple[NonBlank, ...], Field(strict=False, min_length=1, max_length=4096)]
+    encoding: Literal["base64"] | None = None
+    """`base64`: all vectors in one string, a quarter of the size of JSON numbers and far cheaper to write and read."""
 
 
 class Embeddings(Wire):
     """Result of `rag.embed`: one vector per text, in order."""
 
     vectors: tuple[tuple[float, ...], ...]
+    """Empty where `base64` was asked for."""
+    packed: str = ""
+    """With `base64`: the vectors one after another, each of `dimension` 32-bit floats, little-endian."""
     dimension: int
     engine_ms: float
     engine: EngineInfo

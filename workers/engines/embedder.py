@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from huggingface_hub import try_to_load_from_cache
 from sentence_transformers import SentenceTransformer
@@ -31,6 +32,7 @@ PROFILE_TOKENS = 512
 
 Kind = Literal["query", "document"]
 Item = tuple[Kind, str]
+Row = npt.NDArray[np.float32]
 
 
 class SentenceEmbedder:
@@ -50,7 +52,7 @@ class SentenceEmbedder:
             version=_version(source),
             device=str(self._model.device),
         )
-        self._batcher: MicroBatcher[Item, list[float]] = MicroBatcher(self._encode, chosen.embed_batch, "embedder")
+        self._batcher: MicroBatcher[Item, Row] = MicroBatcher(self._encode, chosen.embed_batch, "embedder")
         self._queries: OrderedDict[str, list[float]] = OrderedDict()
         self._lock = threading.Lock()
         longest = self._model.max_seq_length
@@ -73,6 +75,13 @@ class SentenceEmbedder:
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """One vector of unit length per text, in order. Raises `EngineFailed`, `OutOfMemory`."""
+        return [row.tolist() for row in self._rows(texts)]
+
+    def pack(self, texts: Sequence[str]) -> bytes:
+        """The same vectors one after another, as 32-bit floats, little-endian."""
+        return b"".join(row.astype("<f4", copy=False).tobytes() for row in self._rows(texts))
+
+    def _rows(self, texts: Sequence[str]) -> list[Row]:
         return self._batcher.submit_all([("document", text) for text in texts])
 
     def embed_query(self, text: str) -> list[float]:
@@ -82,7 +91,7 @@ class SentenceEmbedder:
             if known is not None:
                 self._queries.move_to_end(text)
                 return known
-        vector = self._batcher.submit(("query", text))
+        vector: list[float] = self._batcher.submit(("query", text)).tolist()
         with self._lock:
             self._queries[text] = vector
             if len(self._queries) > QUERY_CACHE:
@@ -93,8 +102,8 @@ class SentenceEmbedder:
         """Where each token of `text` ends, as character positions; the marks around a whole text do not count."""
         return [end for _, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
 
-    def _encode(self, items: list[Item]) -> list[list[float]]:
-        vectors: dict[int, list[float]] = {}
+    def _encode(self, items: list[Item]) -> list[Row]:
+        vectors: dict[int, Row] = {}
         kinds: tuple[Kind, ...] = ("query", "document")
         for kind in kinds:
             places = [place for place, item in enumerate(items) if item[0] == kind]
@@ -102,7 +111,7 @@ class SentenceEmbedder:
                 vectors.update(zip(places, self._run(kind, [items[place][1] for place in places]), strict=True))
         return [vectors[place] for place in range(len(items))]
 
-    def _run(self, kind: Kind, texts: list[str]) -> list[list[float]]:
+    def _run(self, kind: Kind, texts: list[str]) -> list[Row]:
         encode = self._model.encode_query if kind == "query" else self._model.encode_document
         try:
             with torch.inference_mode():
@@ -113,8 +122,7 @@ class SentenceEmbedder:
             raise OutOfMemory from error
         except Exception as error:  # whatever the model raises is this job's failure
             raise EngineFailed(f"Embedding ended in {type(error).__name__}.") from error
-        vectors: list[list[float]] = np.asarray(found).tolist()
-        return vectors
+        return list(np.asarray(found, np.float32))
 
 
 def _load(source: str, device: str) -> SentenceTransformer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+import struct
 import threading
 import time
 from collections import defaultdict
@@ -51,6 +52,10 @@ class ScriptedEmbedder:
         """One vector of unit length per text, in order."""
         time.sleep(self._batch_s)
         return [_vector(text, self.dimension) for text in texts]
+
+    def pack(self, texts: Sequence[str]) -> bytes:
+        """The same vectors as 32-bit floats."""
+        return b"".join(struct.pack(f"<{self.dimension}f", *vector) for vector in self.embed(texts))
 
     def embed_query(self, text: str) -> list[float]:
         """As a passage."""

@@ -76,6 +76,7 @@ def test_threads_share_batches_and_get_their_own_vectors(embedder: SentenceEmbed
         together = list(pool.map(lambda text: embedder.embed([text])[0], texts))
     assert np.allclose(together, alone, atol=1e-5)
     assert np.allclose(embedder.embed(texts), alone, atol=1e-5)
+    assert np.allclose(np.frombuffer(embedder.pack(texts), "<f4").reshape(len(texts), -1), alone, atol=1e-5)
     assert embedder.embed([]) == []
 
 

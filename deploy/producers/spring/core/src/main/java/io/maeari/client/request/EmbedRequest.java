@@ -9,9 +9,20 @@ import java.util.List;
  *
  * @param tenant whose data it is; null: the client's
  * @param texts 1 to 4096
+ * @param encoding null: vectors as numbers; {@code base64}: packed, a quarter of the size, see {@link Embeddings#unpacked()}
  */
 @JsonInclude(JsonInclude.Include.NON_NULL)
-public record EmbedRequest(String tenant, List<String> texts) implements MaeariRequest<Embeddings> {
+public record EmbedRequest(String tenant, List<String> texts, String encoding) implements MaeariRequest<Embeddings> {
+    /**
+     * Vectors as numbers.
+     *
+     * @param tenant whose data it is; null: the client's
+     * @param texts 1 to 4096
+     */
+    public EmbedRequest(String tenant, List<String> texts) {
+        this(tenant, texts, null);
+    }
+
     /**
      * The plain form.
      *
@@ -20,6 +31,16 @@ public record EmbedRequest(String tenant, List<String> texts) implements MaeariR
      */
     public static EmbedRequest of(String... texts) {
         return new EmbedRequest(null, List.of(texts));
+    }
+
+    /**
+     * Vectors in one string, for many texts.
+     *
+     * @param texts 1 to 4096
+     * @return the request
+     */
+    public static EmbedRequest packed(List<String> texts) {
+        return new EmbedRequest(null, texts, "base64");
     }
 
     @Override
