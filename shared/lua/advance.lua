@@ -2,7 +2,7 @@
 -- create further stages, append to short-term memory, finish.
 --
 -- ARGV  1 prefix  2 id  3 fence  4 end: '' | 'done' (this attempt is over) | 'wait' (over; the job goes on in its stages)
---       5 result (JSON of this record, '' unless done)  6 Celery's result (JSON, '' unless this ends the job)
+--       5 result (JSON, '' unless done): of this stage, for the stages behind it, or of the job  6 Celery's result (JSON, '' unless this ends the job)
 --       7 with 'wait': the stage that ends the job, created once no other stage is open: JSON {id, task, queue, env}; else ''
 --       8 checkpoint: what a later attempt may go on from ('' for unchanged)
 --       9 number of this report, counted by the attempt; one that was applied before changes nothing more. 0: a mere heartbeat
@@ -91,13 +91,13 @@ if ending == 'wait' then
   return 'ok'
 end
 
-redis.call('HSET', job, 'result', ARGV[5])
-if root == id or ARGV[6] ~= '' then
+if root == id or ARGV[6] ~= '' then      -- the job's own result is in its last event and where Celery looks, not here as well
   if root ~= id then close_record(id, 'done') end
   end_job(root, 'done', 'done', '{"result":' .. ARGV[5] .. '}', ARGV[6])
   return 'ok'
 end
 
+redis.call('HSET', job, 'result', ARGV[5])
 close_record(id, 'done')
 redis.call('HINCRBY', top, 'pending', -1)
 begin_last()
