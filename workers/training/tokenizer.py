@@ -14,6 +14,10 @@ SPECIAL = (PAD, SYSTEM, USER, ASSISTANT, END)
 _BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 _WORDS = r" ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+"
 
+CHARACTERS = 620
+"""How many characters are one token. A rarer one is spelled in bytes, whose tokens are known better than its own would
+be."""
+
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{{- '<|' + message['role'] + '|>' + message['content'] | replace('<|', '< |') + '<|end|>' -}}"
@@ -24,9 +28,9 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, positions: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over `texts`: their characters and common words are one token, anything else falls back to bytes.
+    """Byte-level BPE over `texts`: common characters and words are one token, anything else falls back to bytes.
 
-    A character is never cut: a model that copies a word it has never seen finds each piece of it in one place only.
+    No piece cuts a common character: a model that copies a word it has never seen finds each piece in one place only.
     """
     merges = _merges(texts, vocabulary)[: vocabulary - len(_BYTES) - len(SPECIAL)]
     tokens = dict.fromkeys([*SPECIAL, *_BYTES, *("".join(pair) for pair in merges)])
@@ -53,7 +57,8 @@ def _merges(texts: Iterable[str], vocabulary: int) -> list[tuple[str, str]]:
     characters = Tokenizer(models.BPE())
     characters.normalizer = normalizers.NFC()
     characters.pre_tokenizer = pre_tokenizers.Split(Regex(_WORDS), "isolated")
-    characters.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocabulary, show_progress=False))
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, limit_alphabet=CHARACTERS, show_progress=False)
+    characters.train_from_iterator(texts, trainer)
     learned = json.loads(characters.to_str())["model"]
     alphabet = [_as_bytes(token) for token in learned["vocab"] if len(token) == 1]
     spelled = [(token[:end], token[end]) for token in alphabet for end in range(1, len(token))]

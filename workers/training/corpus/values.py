@@ -14,7 +14,7 @@ Split = Literal["train", "held"]
 MADE_UP = 0.4
 """Share of made-up words where a slot allows them: what has never been seen can only be copied."""
 
-RARE = 0.2
+RARE = 0.12
 """Share of syllables in made-up words that may be any that Korean uses; the others come from real words."""
 
 ANYTHING = "anything"
