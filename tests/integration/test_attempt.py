@@ -182,7 +182,11 @@ def test_a_message_of_a_job_that_nobody_recorded_is_a_dead_letter_and_can_be_rep
     assert jobs.client.hget(jobs.keys.job("stranger"), "state") == "queued"
 
 
-def test_a_cancellation_is_heard_by_the_attempts_of_the_job_alone(jobs: FlakyJobs) -> None:
+def test_a_cancellation_is_heard_by_the_attempts_of_the_job_alone(
+    jobs: FlakyJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAEARI_LEASE_S", "3600")  # the next heartbeat, which would bring it too, is 20 minutes away
+    settings.cache_clear()
     made = attempted(jobs)
     keeper = pulse.Keeper()
     with keeper.watching(made):

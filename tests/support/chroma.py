@@ -35,7 +35,7 @@ class ChromaServer:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=self.folder, env=os.environ | {"ANONYMIZED_TELEMETRY": "False"}
             )
-        until(self._answers, "Chroma answers", timeout_s=60)
+        until(self._answers, "Chroma answers", timeout_s=180)
 
     def _answers(self) -> bool:
         try:

@@ -103,7 +103,7 @@ class JavaClient:
         assert self._process.stdout is not None
         self._process.stdin.close()
         try:
-            assert self._process.wait(20) == 0
+            assert self._process.wait(120) == 0
         finally:
             self._process.kill()
             self._reader.join()

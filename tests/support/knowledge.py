@@ -106,7 +106,7 @@ class Counting:
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
         if self._gate is not None and self.count:
-            assert self._gate.wait(30)
+            assert self._gate.wait(120)
         self.count += len(texts)
         return self._inner.embed(texts)
 

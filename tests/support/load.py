@@ -15,7 +15,9 @@ from .waiting import until
 class SteadyLoad:
     """While the block runs, a turn and a short job by turns; at its end all of them have ended."""
 
-    def __init__(self, cluster: ScriptedCluster, prefix: str, *, every_s: float = 0.2, timeout_s: float = 90.0) -> None:
+    def __init__(
+        self, cluster: ScriptedCluster, prefix: str, *, every_s: float = 0.2, timeout_s: float = 180.0
+    ) -> None:
         """`every_s`: between two jobs; `timeout_s`: for the last of them to end."""
         self.jobs: list[str] = []
         self.refused = 0

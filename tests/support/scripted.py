@@ -112,7 +112,7 @@ class ScriptedCluster:
         assert view is not None
         return view
 
-    def events(self, job_id: str, timeout_s: float = 60.0) -> list[Event]:
+    def events(self, job_id: str, timeout_s: float = 120.0) -> list[Event]:
         """The whole stream."""
         return list(self.producer.follow(job_id, timeout_s=timeout_s))
 
@@ -122,14 +122,14 @@ class ScriptedCluster:
         pid = int(owner.split(":")[1])
         return next(name for name, worker in self.workers.items() if worker.process and worker.process.pid == pid)
 
-    def until_event(self, job_id: str, kind: str, timeout_s: float = 60.0) -> Event:
+    def until_event(self, job_id: str, kind: str, timeout_s: float = 120.0) -> Event:
         """The first event of that type."""
         for event in self.producer.follow(job_id, timeout_s=timeout_s):
             if event.type == kind:
                 return event
         raise AssertionError(f"the stream of {job_id} ended without {kind}")
 
-    def wait_ended(self, *job_ids: str, timeout_s: float = 60.0) -> None:
+    def wait_ended(self, *job_ids: str, timeout_s: float = 120.0) -> None:
         """Until all of them have ended, in whatever way."""
         deadline = time.monotonic() + timeout_s
         for job_id in job_ids:
@@ -140,8 +140,8 @@ class ScriptedCluster:
         return self._field("state", [job_id])[0] in TERMINAL
 
     def started_ms(self, *job_ids: str) -> list[int]:
-        """When the last attempt at each began, Redis time."""
-        return [int(at) for at in self._field("started", job_ids)]
+        """When the last attempt at each that has begun began, Redis time."""
+        return [int(at) for at in self._field("started", job_ids) if at]
 
     def _field(self, name: str, job_ids: Sequence[str]) -> list[str]:
         pipe = self.producer.jobs.client.pipeline(transaction=False)
@@ -170,7 +170,7 @@ class ScriptedCluster:
         """Attempts under way in that worker, as it says itself."""
         return next(w.running for w in self.producer.workers() if w.name == f"{name}@test")
 
-    def logged(self, name: str, pattern: str, timeout_s: float = 30.0) -> float:
+    def logged(self, name: str, pattern: str, timeout_s: float = 90.0) -> float:
         """When (Unix time) the worker first wrote a line with `pattern`, waited for."""
         return until(lambda: next(self._lines(name, pattern), None), f"{name} writes {pattern!r}", timeout_s=timeout_s)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import shutil
 import signal
 import socket
@@ -14,13 +16,19 @@ import redis
 
 from .waiting import until
 
+_CANDIDATES = itertools.count(10_000 + os.getpid() * 37 % 18_000)
+
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of the loopback that nobody listens on, and that this process gives away once.
+
+    Below those that the kernel hands out by itself: none of theirs can take it before it is listened on.
+    """
+    while True:
+        port = 10_000 + next(_CANDIDATES) % 20_000
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def redis_binary() -> str:

@@ -15,8 +15,8 @@ from .servers import RedisServer, free_port, listening, redis_binary
 from .waiting import until
 
 SERVICE = "maeari"
-DOWN_MS = 1_000
-"""Milliseconds of silence after which the Sentinel takes the primary for dead."""
+DOWN_MS = 2_500
+"""Milliseconds of silence after which the Sentinel takes the primary for dead; a starved one is not."""
 
 
 class WatchedRedis:
@@ -104,7 +104,7 @@ class WatchedRedis:
         primary, replica = self.roles()
         if replica.ended:
             replica.start()
-        until(lambda: self._in_step(primary), "the replica is in step", timeout_s=60)
+        until(lambda: self._in_step(primary), "the replica is in step", timeout_s=120)
 
     def _in_step(self, primary: RedisServer) -> bool:
         found = primary.client.info("replication")

@@ -34,7 +34,7 @@ class WorkerProcess:
                 command, cwd=ROOT, env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
 
-    def wait_ready(self, producer: Producer, timeout_s: float = 120.0) -> None:
+    def wait_ready(self, producer: Producer, timeout_s: float = 240.0) -> None:
         """Until it says that it is ready."""
         until(lambda: self._ready(producer), f"worker {self.name} is ready", timeout_s=timeout_s, every_s=0.1)
 
@@ -59,12 +59,12 @@ class WorkerProcess:
         self.signal(signal.SIGKILL)
         self.wait()
 
-    def drain(self, timeout_s: float = 60.0) -> int:
+    def drain(self, timeout_s: float = 120.0) -> int:
         """SIGTERM; its exit status."""
         self.signal(signal.SIGTERM)
         return self.wait(timeout_s)
 
-    def wait(self, timeout_s: float = 30.0) -> int:
+    def wait(self, timeout_s: float = 120.0) -> int:
         """Its exit status."""
         assert self.process is not None
         return self.process.wait(timeout_s)
