@@ -22,6 +22,8 @@ from tests.support.scripted import ScriptedCluster, terminals
 from tests.support.waiting import until
 from tests.support.watched import WatchedRedis
 
+pytestmark = pytest.mark.timeout(600)
+
 CREW = ("conductor-1", "llm-1", "tts-1", "rag-1")
 
 
@@ -29,7 +31,7 @@ CREW = ("conductor-1", "llm-1", "tts-1", "rag-1")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedCluster]:
     """Leases are short, for the sake of the test's length."""
     folder = tmp_path_factory.mktemp("watched")
-    timing = {"lease_s": 3, "redeliver_after_s": 2, "scripted_token_ms": 30, "scripted_sentence_ms": 50}
+    timing = {"lease_s": 5, "redeliver_after_s": 3, "scripted_token_ms": 30, "scripted_sentence_ms": 50}
     server = WatchedRedis(folder)
     cluster = ScriptedCluster(folder, *CREW, server=server, urls=server.role_urls(), **timing)
     yield cluster
@@ -50,7 +52,7 @@ async def followed(url: str, job_id: str) -> list[str]:
     producer, seq, kinds = AsyncProducer(url), 0, list[str]()
     while not kinds or kinds[-1] not in TERMINAL:
         with contextlib.suppress(BrokerUnavailable):
-            async for event in producer.follow(job_id, after=seq, timeout_s=60):
+            async for event in producer.follow(job_id, after=seq, timeout_s=180):
                 seq = event.seq
                 kinds.append(event.type)
     await producer.close()
@@ -71,6 +73,7 @@ def test_writes_stop_while_no_replica_has_them_where_that_is_asked_for(
     finally:
         replica.thaw()
         primary.client.config_set("min-replicas-to-write", 0)
+    watched.make_whole()
     cluster.embed("after")
     cluster.wait_ended("after")
 

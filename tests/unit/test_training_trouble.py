@@ -34,7 +34,7 @@ from workers.training import __main__ as command
 from workers.training import adapter, files, keeping, memory, recipe
 from workers.training.progress import Lines, Standing, Watch, watch
 
-pytestmark = pytest.mark.timeout(300)  # two of them start the whole command, which loads a lot
+pytestmark = pytest.mark.timeout(900)  # two of them start the whole command, which loads a lot
 
 Disk = namedtuple("Disk", "total used free")
 
@@ -124,6 +124,31 @@ def test_a_disk_without_room_for_checkpoints_is_noticed(workshop: Workshop, monk
     monkeypatch.setattr(memory.shutil, "disk_usage", lambda _path: Disk(10, 10, 1000))
     with pytest.raises(ConfigurationInvalid, match="Checkpoints need about"):
         run(workshop, "adapter-large")
+
+
+@pytest.mark.parametrize("name", ["nothing-of-that-name", "adapter-linked"])
+def test_a_job_may_name_recipes_of_the_folders_alone(
+    workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    outside = workshop.recipe("adapter-linked").rename(tmp_path / "adapter-linked.yaml")
+    (workshop.recipes / "adapter-linked.yaml").symlink_to(outside)
+    try:
+        assert command.main([name, "--named", "--keep"]) == 1
+    finally:
+        (workshop.recipes / "adapter-linked.yaml").unlink()
+    assert "unknown_recipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("absolute", [True, False], ids=["absolute", "relative"])
+def test_a_job_reads_no_data_outside_the_folders(
+    workshop: Workshop, tmp_path: Path, capsys: pytest.CaptureFixture[str], absolute: bool
+) -> None:
+    secret = tmp_path / "secret.jsonl"
+    secret.write_text((workshop.recipes / "talks.jsonl").read_text("utf-8"), encoding="utf-8")
+    file = str(secret) if absolute else os.path.relpath(secret, workshop.recipes)
+    workshop.recipe("adapter-secret", data={"sources": [{"file": file}], "validation": 0.2, "max_tokens": 128})
+    assert command.main(["adapter-secret", "--named", "--keep"]) == 1
+    assert "outside the folders for data" in capsys.readouterr().err
 
 
 # --- in the middle ---
@@ -232,6 +257,22 @@ def test_a_failure_leaves_what_is_served(workshop: Workshop, tmp_path: Path, mon
     assert registry.numbers("served") == (1,)
 
 
+def test_a_loss_that_grows_beyond_all_numbers_is_told_and_never_served(workshop: Workshop, tmp_path: Path) -> None:
+    schedule = {"batch": 4, "steps": 400, "learning_rate": 0.1, "clip": 1e30, "weight_decay": 0.0, "warmup": 0.0}
+    file = workshop.recipe("adapter-steep", lora={"rank": 8, "alpha": 100_000_000}, schedule=schedule)
+    with pytest.raises(TrainingFailed, match="loss is"):
+        command.train_and_keep(file, promote=True)
+    assert Registry(tmp_path / "versions", tmp_path).pointer("steep").serving is None
+
+
+def test_a_version_that_does_not_pass_is_kept_and_not_served(workshop: Workshop, tmp_path: Path) -> None:
+    file = workshop.recipe("adapter-poor", promotion={"at_least": {"fact_stated": 0.9}})
+    result = command.train_and_keep(file, promote=True)
+    assert (result.version, result.promoted) == ("poor@1", False)
+    assert "fact_stated is 0.00, at least 0.90 is asked for" in result.shortcomings
+    assert Registry(tmp_path / "versions", tmp_path).pointer("poor").serving is None
+
+
 def test_other_data_begins_another_run(workshop: Workshop, tmp_path: Path) -> None:
     watch.stop.set()
     try:
@@ -280,10 +321,10 @@ def test_ctrl_c_stops_after_a_step_and_the_same_command_goes_on(made: Workshop, 
         maeari, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
     log = tmp_path / "home" / "logs" / "train-adapter-interrupted.log"
-    until(lambda: log.is_file() and "20 examples" in log.read_text("utf-8"), "it has begun", timeout_s=90)
-    until(lambda: list((tmp_path / "home").glob("runs/*/lock")), "it trains", timeout_s=30)
+    until(lambda: log.is_file() and "20 examples" in log.read_text("utf-8"), "it has begun", timeout_s=300)
+    until(lambda: list((tmp_path / "home").glob("runs/*/lock")), "it trains")
     os.killpg(first.pid, signal.SIGINT)
-    first.communicate(timeout=60)
+    first.communicate(timeout=300)
     assert first.returncode == 130
     assert len(list((tmp_path / "home").glob("runs/*/checkpoint.pt"))) == 1
     second = subprocess.run(maeari, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
