@@ -1,6 +1,7 @@
 """Clients of the generation section, each in a process of its own: `batch`, `async`, `cluster`, `celery`, or `http KIND URL`.
 
-A question is `{"count", "streamed"}`: that many jobs at once. The answer: tokens, seconds, milliseconds to each first token.
+A question is `{"count", "streamed"}`: that many jobs at once. The answer: tokens, seconds, milliseconds to each first token
+that can be read: the bytes of one character may take several tokens, and until the last of them there is nothing to show.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tests.benchmarks.child import serve
 from . import workload
 
 One = Callable[[dict[str, Any], bool, Callable[[], None]], Awaitable[int]]
-"""Job, whether streamed, to be called at the first token; gives the tokens."""
+"""Job, whether streamed, to be called at the first text; gives the tokens."""
 
 
 class Clock:
@@ -30,7 +31,7 @@ class Clock:
         self.firsts: list[float] = []
 
     def first(self) -> None:
-        """A first token was seen; jobs of a batch begin together."""
+        """A first text was seen; jobs of a batch begin together."""
         self.firsts.append((time.perf_counter() - self.began) * 1000)
 
     def answer(self, tokens: int) -> dict[str, Any]:
@@ -76,9 +77,10 @@ async def raw_async() -> One:
     engine = workload.Engine()
 
     async def one(job: dict[str, Any], streamed: bool, first: Callable[[], None]) -> int:
-        tokens = 0
-        async for _, count in engine.generate(job, streamed=streamed):
-            if tokens == 0:
+        tokens, read = 0, False
+        async for text, count in engine.generate(job, streamed=streamed):
+            if text and not read:
+                read = True
                 first()
             tokens += count
         return tokens
@@ -95,11 +97,13 @@ def over_http(kind: str, url: str) -> Callable[[], Awaitable[One]]:
         session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(300))
 
         async def one(job: dict[str, Any], streamed: bool, first: Callable[[], None]) -> int:
-            tokens = 0
+            tokens, read = 0, False
             async with session.post(url, json=_body(kind, job, streamed)) as answer:
                 answer.raise_for_status()
                 async for line in answer.content:
-                    if (found := _tokens(kind, line)) and tokens == 0:
+                    text, found = _piece(kind, line)
+                    if text and not read:
+                        read = True
                         first()
                     tokens += found
             return tokens
@@ -123,16 +127,18 @@ def _body(kind: str, job: dict[str, Any], streamed: bool) -> dict[str, Any]:
     }
 
 
-def _tokens(kind: str, line: bytes) -> int:
-    text = line.decode().strip().removeprefix("data: ")
-    if not text.startswith("{"):
-        return 0
-    answer = json.loads(text)
+def _piece(kind: str, line: bytes) -> tuple[str, int]:
+    """Text and tokens of a line of an answer."""
+    said = line.decode().strip().removeprefix("data: ")
+    if not said.startswith("{"):
+        return "", 0
+    answer = json.loads(said)
     if kind != "openai":
-        return int(answer["tokens"])
+        return answer["text"], int(answer["tokens"])
+    text = "".join(choice["text"] for choice in answer["choices"])
     if answer.get("usage"):
-        return int(answer["usage"]["completion_tokens"])
-    return sum(len(choice.get("token_ids") or ()) for choice in answer["choices"])
+        return text, int(answer["usage"]["completion_tokens"])
+    return text, sum(len(choice.get("token_ids") or ()) for choice in answer["choices"])
 
 
 def _threads(count: int, work: Callable[[int], int]) -> int:
