@@ -268,6 +268,10 @@ def _report(section: Section, systems: list[System]) -> None:
     for name, aim in (("Celery, threads", 1.5), ("Taskiq", 1.0), ("Dramatiq", 1.0)):
         if (figure := section.figures.get(f"burst_over_{_slug(name)}")) is not None:
             section.at_least(f"burst of {BURST:,} / {name}", figure, aim)
+    section.notes.append(
+        "One tenant hands in all jobs, so the cluster's share of a tenant in the line (`MAEARI_TENANT_SHARE`, 1 by default) is "
+        "raised to 16, the threads of a worker; the peers know no tenants."
+    )
     section.pictures.append(
         {
             "kind": "distribution",

@@ -16,7 +16,7 @@ from tests.support.workers import WorkerProcess
 from .measures import Section, Table, median, number
 
 ROLES = tuple(os.environ.get("BENCH_START_ROLES", "conductor stt tts rag llm").split())
-WARM = int(os.environ.get("BENCH_START_WARM", "2"))
+WARM = int(os.environ.get("BENCH_START_WARM", "1"))
 
 
 def measure(folder: Path) -> Section:

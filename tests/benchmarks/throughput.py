@@ -22,7 +22,7 @@ from .stage import spoken_question, stage
 
 ROUNDS, RECORDINGS, QUERIES = (
     int(os.environ.get(f"BENCH_THROUGHPUT_{name}", default))
-    for name, default in {"ROUNDS": 5, "RECORDINGS": 48, "QUERIES": 200}.items()
+    for name, default in {"ROUNDS": 3, "RECORDINGS": 24, "QUERIES": 200}.items()
 )
 SENTENCE = "바닷가를 천천히 걷다가 친구를 만나 국수를 먹었다."
 EMBEDDED = {"sentences": (1, 4096, 256), "passages": (17, 1024, 64)}
