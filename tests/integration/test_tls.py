@@ -77,10 +77,10 @@ async def test_a_job_goes_over_tls_from_end_to_end(
     trusting(monkeypatch, ca=tls / "ca.crt")
     producer = Producer(server.url_of("producer-spring"))
     assert producer.submit("rag.embed", EMBED, job_id="spring.tls").created
-    assert producer.result("spring.tls", timeout_s=60)["vectors"]
+    assert producer.result("spring.tls", timeout_s=120)["vectors"]
     several = AsyncProducer(server.url_of("producer-spring"))
     await several.submit("rag.embed", EMBED, job_id="spring.async")
-    kinds = [event.type async for event in several.follow("spring.async", timeout_s=60)]
+    kinds = [event.type async for event in several.follow("spring.async", timeout_s=120)]
     assert kinds == ["accepted", "started", "done"]
     await several.close()
 
@@ -107,7 +107,7 @@ def test_a_redis_that_asks_clients_for_certificates_gets_them_from_workers(
         cluster.restart("rag-1")
         producer = Producer(server.url_of("producer-spring"))
         producer.submit("rag.embed", EMBED, job_id="spring.mutual")
-        assert producer.result("spring.mutual", timeout_s=60)["vectors"]
+        assert producer.result("spring.mutual", timeout_s=120)["vectors"]
     finally:
         Producer(server.url_of("admin")).jobs.client.config_set("tls-auth-clients", "optional")
 
