@@ -125,7 +125,7 @@ def grown(jobs: Jobs, count: int) -> int:
     assert lasting <= {f"maeari:{name}" for name in PERMANENT}, "whatever else there is will expire"
     assert jobs.client.zcard(jobs.keys.open) == 0
     peak = int(jobs.client.info("memory")["used_memory"])
-    until(lambda: leftovers(jobs) <= permanent(), "all jobs have expired", timeout_s=60)
+    until(lambda: leftovers(jobs) <= permanent(), "all jobs have expired", timeout_s=180)
     after = used(jobs)
     figure(f"{count} jobs: {before:,} bytes before, {peak:,} when the last had ended, {after:,} when all had expired")
     return after - before

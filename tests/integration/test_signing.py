@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -150,12 +151,16 @@ def test_a_signed_message_under_the_id_of_another_job_is_refused(cluster: Script
 
 
 def test_a_waiting_turn_whose_request_was_changed_in_its_record_fails(cluster: ScriptedCluster) -> None:
-    cluster.turn("changed")
-    cluster.until_event("changed", "text.delta")
-    keys, client = cluster.producer.jobs.keys, cluster.server.client
-    message: dict[str, Any] = json.loads(client.hget(keys.job("changed"), "env") or "")
-    message["body"] = message["body"].replace("artist", "parent")
-    client.hset(keys.job("changed"), "env", json.dumps(message))
+    cluster.workers["tts-1"].signal(signal.SIGSTOP)  # without speech the turn cannot end before the change
+    try:
+        cluster.turn("changed")
+        cluster.until_event("changed", "text.delta")
+        keys, client = cluster.producer.jobs.keys, cluster.server.client
+        message: dict[str, Any] = json.loads(client.hget(keys.job("changed"), "env") or "")
+        message["body"] = message["body"].replace("artist", "parent")
+        client.hset(keys.job("changed"), "env", json.dumps(message))
+    finally:
+        cluster.workers["tts-1"].signal(signal.SIGCONT)
     events = cluster.events("changed")
     assert terminals(events) == ["failed"]
     assert fault(cluster, "changed") == "bad_signature"

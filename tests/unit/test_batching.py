@@ -24,7 +24,7 @@ class Model:
     def run(self, items: list[int]) -> list[int]:
         self.batches.append(items)
         self.busy.set()
-        assert self.go.wait(10)
+        assert self.go.wait(120)
         if 13 in items:
             raise ValueError("13 is not welcome")
         return [item * 2 for item in items]
@@ -49,13 +49,13 @@ def _queue_behind_a_busy_model(
     """What each of `items` got when all of them arrived while the model was busy with another."""
     model.go.clear()
     first = pool.submit(batcher.submit, 0)
-    assert model.busy.wait(10)
+    assert model.busy.wait(120)
     waiting = pool.submit(_gathered, batcher, items)
     while batcher.waiting < len(items):  # the deadline is pytest's timeout
         threading.Event().wait(0.001)
     model.go.set()
-    assert first.result(10) == 0
-    return waiting.result(10)
+    assert first.result(120) == 0
+    return waiting.result(120)
 
 
 def _gathered(batcher: MicroBatcher[int, int], items: list[int]) -> list[object]:
@@ -110,11 +110,11 @@ def test_closing_finishes_what_was_submitted_and_refuses_what_comes_later(
     with ThreadPoolExecutor(3) as pool:
         model.go.clear()
         first = pool.submit(batcher.submit, 1)
-        assert model.busy.wait(10)
+        assert model.busy.wait(120)
         closing = pool.submit(batcher.close)
         model.go.set()
-        closing.result(10)
-        assert first.result(10) == 2
+        closing.result(120)
+        assert first.result(120) == 2
     with pytest.raises(EngineFailed, match="closed"):
         batcher.submit(2)
     batcher.close()
@@ -127,12 +127,12 @@ def test_a_cancelled_caller_leaves_at_once_and_its_waiting_items_are_not_run(
     with ThreadPoolExecutor(2) as pool:
         model.go.clear()
         running = pool.submit(batcher.submit, 1)
-        assert model.busy.wait(10)
+        assert model.busy.wait(120)
         leaving = pool.submit(batcher.submit_all, [7, 8], stop=stop)
         stop.set()
         with pytest.raises(JobCancelled):
-            leaving.result(10)  # while the model is still busy
+            leaving.result(120)  # while the model is still busy
         model.go.set()
-        assert running.result(10) == 2
+        assert running.result(120) == 2
     assert batcher.submit(3, stop=threading.Event()) == 6
     assert model.batches == [[1], [3]]

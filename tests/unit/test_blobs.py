@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -194,12 +193,10 @@ def test_a_deleted_blob_is_gone_and_deleting_it_again_is_no_error(store: Blobs) 
         store.get(ref, tenant="acme")
 
 
-def test_importing_it_is_quick_and_loads_no_model_library() -> None:
+def test_importing_it_loads_no_model_library() -> None:
     code = "import sys, shared.blobs; print([m for m in ('numpy', 'torch', 'obstore') if m in sys.modules])"
-    began = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    assert time.perf_counter() - began < 5
 
 
 FULL = """

@@ -38,13 +38,11 @@ def test_the_synthesizer_hums_as_long_as_the_text() -> None:
 
 
 def test_they_take_their_time_and_stop_when_told() -> None:
-    hearing, speaking = ScriptedTranscriber(["음"], seconds=0.05), ScriptedSynthesizer(seconds=30)
+    hearing, speaking = ScriptedTranscriber(["음"], seconds=0.05), ScriptedSynthesizer(seconds=3600)
     began = time.perf_counter()
     hearing.transcribe(b"", TranscribeRequest(audio=AUDIO), stop=Stop())
     assert time.perf_counter() - began >= 0.05
     stop = Stop()
     stop.set()
-    began = time.perf_counter()
     with pytest.raises(JobCancelled):
         speaking.synthesize(SynthesizeRequest(text="음", voice="any"), "음", stop=stop)
-    assert time.perf_counter() - began < 5

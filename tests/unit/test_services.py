@@ -24,6 +24,7 @@ from shared.contracts.status import QueueDepth, WorkerStatus
 from shared.errors import ConfigurationInvalid
 from shared.settings import Settings
 from tests.support.servers import free_port
+from tests.support.waiting import until
 
 READY = RedisAnswer("ready", version="7.0.15", persistent=True, policy="noeviction")
 
@@ -343,12 +344,12 @@ def test_memory_and_processor_use_include_children() -> None:
             assert process.stdout is not None
             process.stdout.readline()
             row = status.ProcessStatus("x", "llm", "ready", process.pid)
-            for _ in range(50):
+
+            def measured() -> bool:
                 status.measure([row])
-                if row.rss_mb > 80 and row.cpu_percent > 5:
-                    break
-            assert row.rss_mb > 80
-            assert row.cpu_percent > 5
+                return row.rss_mb > 80 and row.cpu_percent > 5
+
+            until(measured, "the child's use is seen")
         finally:
             os.killpg(process.pid, 9)
 

@@ -112,7 +112,7 @@ def test_an_environment_is_built_once_for_all_who_ask_at_once(tmp_path: Path, bu
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(120)
     assert builds == [environment.ensure(tmp_path)]
 
 

@@ -164,6 +164,6 @@ def test_only_the_first_and_company_left_alone_differ_from_the_whole_text(text: 
 
 @pytest.mark.parametrize("unit", ["가나다 ", "네! ", ". ", "ㅋ", '"안녕. ', "가", " ", "1.", "😊"])
 def test_a_long_text_takes_time_in_proportion(unit: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()  # of this process alone, however busy the machine is
     split(unit * (200_000 // len(unit)), LIMIT)
-    assert time.perf_counter() - began < 10  # quadratic: minutes
+    assert time.process_time() - began < 20  # quadratic: minutes

@@ -333,12 +333,12 @@ def test_ctrl_c_stops_after_a_step_and_the_same_command_goes_on(made: Workshop, 
 
 
 def test_the_command_shows_an_error_as_any_other(made: Workshop, tmp_path: Path) -> None:
-    file = made.recipe("adapter-typo", sed=1)
+    file = made.recipe("adapter-typo", kind="adaptor")
     environment = whole_environment(made, MAEARI_HOME=str(tmp_path / "home"))
     maeari = [sys.executable, "-m", "shared.cli", "train", str(file), "--json"]
     done = subprocess.run(maeari, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     told = json.loads(done.stdout)["error"]
-    assert (done.returncode, told["code"], told["field"]) == (1, "configuration_invalid", "adapter-typo.yaml:sed")
+    assert (done.returncode, told["code"], told["field"]) == (1, "configuration_invalid", "adapter-typo.yaml:kind")
 
 
 def test_lines_of_progress_come_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
