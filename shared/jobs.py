@@ -21,6 +21,7 @@ from .contracts.base import Fault
 from .contracts.catalog import CATALOG
 from .errors import InvalidRequest, JobNotFound, QueueFull
 from .keys import BATCH, Keys
+from .lane import Calls, Lane
 from .settings import Settings
 from .signing import UNSIGNED, Signing
 
@@ -128,6 +129,10 @@ class Jobs:
     signing: Signing = UNSIGNED
     _scripts: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Workers' claims and reports share trips."""
+        self._lane = Lane(self._carry)
+
     def run(self, script: str, *args: Any) -> Any:
         """Run a script of `lua/`."""
         return self._script(script)(args=[self.keys.prefix, *args])
@@ -203,7 +208,7 @@ class Jobs:
 
         `digest`: SHA-1 (hex) of the message that asks for it; one that the record was not made with gets no claim.
         """
-        answer = self.run("claim", job_id, owner, digest)
+        answer = self._lane.call("claim", (job_id, owner, digest))
         if answer[0] != "ok":
             return Refused(":".join(answer))
         _, fence, attempt, root, tenant, deadline, created, message, checkpoint = answer
@@ -211,24 +216,37 @@ class Jobs:
 
     def report(self, claim: Claim, report: Report) -> Verdict:
         """Apply a report."""
-        verdict: Verdict = self.run("advance", *self._report_args(claim, report))
+        verdict: Verdict = self._lane.call("advance", self._report_args(claim, report))
         return verdict
 
     def report_all(self, reports: Sequence[tuple[Claim, Report]]) -> list[Verdict]:
         """Apply the reports of many attempts in one round trip; the verdicts, in order."""
-        script = self._script("advance")
-        pipe = self.client.pipeline(transaction=False)
-        for claim, report in reports:
-            args = self._report_args(claim, report)
-            pipe.evalsha(script.sha, 0, self.keys.prefix, *args)
-        answers = pipe.execute(raise_on_error=False)
-        for place, answer in enumerate(answers):
-            if isinstance(answer, redis.exceptions.NoScriptError):  # Redis was restarted; this loads it
-                answers[place] = self.report(*reports[place])
-            elif isinstance(answer, Exception):
-                raise answer
-        verdicts: list[Verdict] = answers
+        verdicts = self._carry([("advance", self._report_args(claim, report)) for claim, report in reports])
+        for verdict in verdicts:
+            if isinstance(verdict, Exception):
+                raise verdict
         return verdicts
+
+    def _carry(self, calls: Calls) -> list[Any]:
+        """Run scripts in one round trip; their answers, or the errors that Redis answered with."""
+        if len(calls) == 1:
+            script, args = calls[0]
+            return [self.run(script, *args)]
+        pipe = self.client.pipeline(transaction=False)
+        for script, args in calls:
+            pipe.evalsha(self._script(script).sha, 0, self.keys.prefix, *args)
+        answers: list[Any] = pipe.execute(raise_on_error=False)
+        # What Redis refused, having been restarted or replaced, is tried alone: that loads scripts, finds the primary.
+        return [
+            self._alone(*call) if isinstance(answer, redis.RedisError) else answer
+            for call, answer in zip(calls, answers, strict=True)
+        ]
+
+    def _alone(self, script: str, args: Sequence[Any]) -> Any:
+        try:
+            return self.run(script, *args)
+        except redis.RedisError as error:
+            return error
 
     def _report_args(self, claim: Claim, report: Report) -> list[Any]:
         result = _text(report.result)

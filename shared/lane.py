@@ -1,0 +1,68 @@
+"""One way to Redis for the scripts that many threads call: what gathers during a trip goes with the next one.
+
+A lone call goes at once, on its caller's own thread. Where many threads end and begin jobs at a time, each trip carries
+several calls, and a thread sleeps once instead of fighting for the interpreter around every send and receive.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Calls = Sequence[tuple[str, Sequence[Any]]]
+"""Names of scripts with their arguments."""
+
+Carry = Callable[[Calls], Sequence[Any]]
+"""Makes calls in one trip; gives the answers, or the errors that Redis answered with. Raises when the trip fails."""
+
+
+class _Call:
+    def __init__(self, script: str, args: Sequence[Any]) -> None:
+        self.wanted = (script, args)
+        self.answer: Any = None
+        self.answered = False
+        self.bell = threading.Lock()
+        """Released when the call is answered, or when it is its caller's turn to carry."""
+        self.bell.acquire()
+
+
+class Lane:
+    """Carries calls."""
+
+    def __init__(self, carry: Carry) -> None:
+        """`carry` is called by one thread at a time."""
+        self._carry = carry
+        self._lock = threading.Lock()
+        self._waiting: list[_Call] = []
+        self._under_way = False
+
+    def call(self, script: str, args: Sequence[Any]) -> Any:
+        """The script's answer. Raises what the trip, or this call in it, failed with."""
+        call = _Call(script, args)
+        with self._lock:
+            self._waiting.append(call)
+            waits, self._under_way = self._under_way, True
+        if waits:
+            call.bell.acquire()
+        if not call.answered:
+            self._go()
+        if isinstance(call.answer, BaseException):
+            raise call.answer
+        return call.answer
+
+    def _go(self) -> None:
+        """One trip with everything that waits; then somebody who came meanwhile makes the next."""
+        with self._lock:
+            calls, self._waiting = self._waiting, []
+        try:
+            answers = self._carry([call.wanted for call in calls])
+        except BaseException as error:  # noqa: BLE001 - every caller raises it
+            answers = [error] * len(calls)
+        with self._lock:
+            self._under_way = bool(self._waiting)
+            calls += self._waiting[:1]
+        for call, answer in zip(calls, answers, strict=False):
+            call.answer, call.answered = answer, True
+        for call in calls:
+            call.bell.release()

@@ -1,0 +1,90 @@
+"""Calls of many threads share trips; nobody waits for company, and each gets its own answer or error."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from shared.lane import Calls, Lane
+from tests.support.waiting import until
+
+
+class Trips:
+    """Doubles numbers, remembers its trips, and can be held on the way."""
+
+    def __init__(self) -> None:
+        self.made: list[list[int]] = []
+        self.go = threading.Event()
+        self.go.set()
+        self.fail = False
+
+    def carry(self, calls: Calls) -> Sequence[Any]:
+        self.made.append([args[0] for _, args in calls])
+        assert self.go.wait(60)
+        if self.fail:
+            raise ConnectionError("lost")
+        return [ValueError("13 is not welcome") if args[0] == 13 else args[0] * 2 for _, args in calls]
+
+
+@pytest.fixture
+def trips() -> Trips:
+    return Trips()
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as made:
+        yield made
+
+
+def behind_a_trip(trips: Trips, lane: Lane, pool: ThreadPoolExecutor, numbers: Sequence[int]) -> list[Future[Any]]:
+    """Calls with 0 and then `numbers`, all of which came while the first one's trip was under way; it may end now."""
+    trips.go.clear()
+    calls = [pool.submit(lane.call, "double", (0,))]
+    until(lambda: trips.made == [[0]], "the first trip is under way")
+    for place, number in enumerate(numbers, 1):
+        calls.append(pool.submit(lane.call, "double", (number,)))
+        until(lambda count=place: len(lane._waiting) == count, "it waits")
+    trips.go.set()
+    return calls
+
+
+def test_a_lone_call_goes_at_once_on_its_own_thread(trips: Trips) -> None:
+    lane = Lane(trips.carry)
+    assert [lane.call("double", (number,)) for number in (1, 2)] == [2, 4]
+    assert trips.made == [[1], [2]]
+
+
+def test_what_gathers_during_a_trip_goes_with_the_next(trips: Trips, pool: ThreadPoolExecutor) -> None:
+    calls = behind_a_trip(trips, Lane(trips.carry), pool, [1, 2, 3, 4])
+    assert [call.result(60) for call in calls] == [0, 2, 4, 6, 8]
+    assert trips.made == [[0], [1, 2, 3, 4]]
+
+
+def test_an_error_of_one_call_is_its_own(trips: Trips, pool: ThreadPoolExecutor) -> None:
+    _, first, bad, last = behind_a_trip(trips, Lane(trips.carry), pool, [1, 13, 3])
+    assert (first.result(60), last.result(60)) == (2, 6)
+    with pytest.raises(ValueError, match="13"):
+        bad.result(60)
+
+
+def test_a_trip_that_fails_fails_those_who_were_on_it_and_no_later_one(trips: Trips, pool: ThreadPoolExecutor) -> None:
+    lane = Lane(trips.carry)
+    trips.fail = True
+    for call in behind_a_trip(trips, lane, pool, [1, 2]):
+        with pytest.raises(ConnectionError):
+            call.result(60)
+    trips.fail = False
+    assert lane.call("double", (5,)) == 10
+
+
+def test_many_threads_get_their_own_answers(trips: Trips, pool: ThreadPoolExecutor) -> None:
+    lane = Lane(trips.carry)
+    assert list(pool.map(lambda number: lane.call("double", (number,)), range(100, 2100))) == [
+        2 * number for number in range(100, 2100)
+    ]
+    assert sum(len(trip) for trip in trips.made) == 2000
