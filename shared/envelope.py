@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from . import codec
 from .contracts.catalog import CATALOG
 from .errors import InvalidRequest, UnknownTask
 from .signing import DEADLINE, UNSIGNED, Signing
@@ -35,8 +36,10 @@ REQUEST = "request"
 DIGEST = "digest"
 """Header with the SHA-1 (hex) of the message as it was found; the record knows what it was made with."""
 
-_NO_BODY = "[[null], {}, {}]"
-"""What Celery reads twice in place of a body that has been read."""
+NO_BODY: Any = ([None], {}, {})
+"""What Celery is given in place of a body that has been read."""
+
+_NO_BODY = json.dumps(NO_BODY)
 
 _TAGS = itertools.count(1)
 """Celery tells the deliveries of one process apart by them."""
@@ -213,7 +216,7 @@ def _decoded(body: str, properties: dict[str, Any]) -> Any:
 
 def _loads(raw: bytes | str, what: str) -> Any:
     try:
-        value = json.loads(raw)
+        value = codec.read(raw)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"is not JSON: {str(error)[:120]}", field=what) from None
     if _brackets(raw) > DEPTH and _depth(value) > DEPTH:
