@@ -12,7 +12,8 @@
 -- Gives 'ok' | 'lost' | 'ended' | 'deadline' | 'gone'
 local id, fence, ending = ARGV[2], ARGV[3], ARGV[4]
 local job = key_of(id)
-local r = redis.call('HMGET', job, 'state', 'fence', 'deadline', 'task', 'priority', 'tenant', 'reports')
+local r = redis.call('HMGET', job, 'state', 'fence', 'deadline', 'task', 'priority', 'tenant', 'reports', 'presence', 'listed',
+  'parked', 'pending')
 local root = root_of(id)
 if r[2] ~= fence then return 'lost' end
 if r[1] ~= 'running' then
@@ -20,7 +21,7 @@ if r[1] ~= 'running' then
   if r[1] == 'cancelled' then return 'ended' end
   return 'lost'
 end
-local why = obstacle(id, root, r[3])
+local why = obstacle(id, root, r[3], r[8])
 if why then
   drop(id, root, r[4], why)
   return why
@@ -36,7 +37,7 @@ end
 local number = tonumber(ARGV[9])
 if number > 0 then
   if number <= tonumber(r[7]) then return heartbeat() end
-  redis.call('HSET', job, 'reports', number)
+  if ending ~= 'done' then redis.call('HSET', job, 'reports', number) end      -- of an ended record nobody asks for it
 end
 
 local at = 10
@@ -49,15 +50,15 @@ for _ = 1, tonumber(take()) do
   emit(root, kind, data)
 end
 
-local top = key_of(root)
+local top, has_stages = key_of(root), r[11]
 for _ = 1, tonumber(take()) do
   local stage, task, queue, max_attempts, env = take(), take(), take(), take(), take()
   if redis.call('EXISTS', key_of(stage)) == 0 then
-    create(stage, task, queue, r[5], r[6], root, max_attempts, r[3], 0, env)
+    has_stages = true
+    begin(stage, task, queue, r[5], r[6], root, max_attempts, r[3], 0, env)
     redis.call('HINCRBY', top, 'pending', 1)
     redis.call('RPUSH', P .. 'stages:' .. root, stage)
     redis.call('EXPIRE', P .. 'stages:' .. root, config('open_ttl_s'))
-    push(stage, false)
   end
 end
 
@@ -75,30 +76,29 @@ local function begin_last()
   local job = redis.call('HMGET', top, 'state', 'pending', 'last', 'last_task', 'last_queue', 'last_env')
   if job[1] ~= 'waiting' or tonumber(job[2] or 0) > 0 then return end
   if root_of(job[3]) ~= root then return end
-  create(job[3], job[4], job[5], r[5], r[6], root, 3, r[3], 0, job[6])
+  begin(job[3], job[4], job[5], r[5], r[6], root, 3, r[3], 0, job[6])
   redis.call('HINCRBY', top, 'pending', 1)
   redis.call('RPUSH', P .. 'stages:' .. root, job[3])
   redis.call('EXPIRE', P .. 'stages:' .. root, config('open_ttl_s'))
-  push(job[3], false)
 end
 
 if ending == 'wait' then
   local last = cjson.decode(ARGV[7])
-  redis.call('HSET', job, 'last', last.id, 'last_task', last.task, 'last_queue', last.queue, 'last_env', last.env)
-  redis.call('HSET', job, 'state', 'waiting')
+  redis.call('HSET', job, 'last', last.id, 'last_task', last.task, 'last_queue', last.queue, 'last_env', last.env,
+    'state', 'waiting')
   redis.call('ZADD', P .. 'open', r[3], id)
   begin_last()
   return 'ok'
 end
 
+local known = {listed = r[9], parked = r[10], presence = r[8], stages = has_stages}
 if root == id or ARGV[6] ~= '' then      -- the job's own result is in its last event and where Celery looks, not here as well
-  if root ~= id then close_record(id, 'done') end
-  end_job(root, 'done', 'done', '{"result":' .. ARGV[5] .. '}', ARGV[6])
+  if root ~= id then close_record(id, 'done', known) end
+  end_job(root, 'done', 'done', '{"result":' .. ARGV[5] .. '}', ARGV[6], root == id and known or nil)
   return 'ok'
 end
 
-redis.call('HSET', job, 'result', ARGV[5])
-close_record(id, 'done')
+close_record(id, 'done', known, 'result', ARGV[5])
 redis.call('HINCRBY', top, 'pending', -1)
 begin_last()
 return 'ok'

@@ -7,10 +7,10 @@
 local id, owner = ARGV[2], ARGV[3]
 local job = key_of(id)
 local r = redis.call('HMGET', job, 'state', 'deadline', 'lease', 'attempts', 'max_attempts', 'queue', 'task', 'tenant', 'owner',
-  'fence', 'checkpoint', 'env')
+  'fence', 'checkpoint', 'env', 'priority', 'listed', 'parked', 'presence', 'created')
 local state, root, deadline = r[1], root_of(id), r[2]
 local function granted(fence, attempt)
-  local top = redis.call('HMGET', key_of(root), 'created', 'env')
+  local top = root == id and {r[17], r[12]} or redis.call('HMGET', key_of(root), 'created', 'env')
   return {'ok', fence, attempt, root, r[8], deadline, top[1], top[2], r[11] or ''}
 end
 
@@ -26,7 +26,7 @@ if state == 'running' and tonumber(r[3]) > NOW then
 end
 if (ARGV[4] or '') ~= '' and redis.sha1hex(r[12] or '') ~= ARGV[4] then return {'foreign'} end
 
-local why = obstacle(id, root, deadline)
+local why = obstacle(id, root, deadline, r[16])
 if why then
   drop(id, root, r[7], why)
   return {'dropped', why}
@@ -38,17 +38,17 @@ if tonumber(r[4]) >= tonumber(r[5]) then
   return {'dropped', 'dead'}
 end
 
-unlist(id)
+leave(id, r[6], r[13], r[8], r[14], r[15])
 local pace = P .. 'pace:' .. r[6]
 local last = redis.call('HMGET', pace, 'at', 'every')
 local gap = math.min(60000, NOW - tonumber(last[1] or NOW))
 redis.call('HSET', pace, 'at', NOW, 'every', 0.8 * tonumber(last[2] or gap) + 0.2 * gap)
-redis.call('EXPIRE', pace, 3600)
+-- once a minute is enough for a key that lives an hour
+if not last[1] or math.floor(NOW / 60000) ~= math.floor(last[1] / 60000) then redis.call('EXPIRE', pace, 3600) end
 
-local fence = redis.call('HINCRBY', job, 'fence', 1)
-local attempt = redis.call('HINCRBY', job, 'attempts', 1)
-local lease = NOW + config('lease_ms')
-redis.call('HSET', job, 'state', 'running', 'owner', owner, 'lease', lease, 'started', NOW, 'reports', 0, 'lost', 0)
+local fence, attempt, lease = r[10] + 1, r[4] + 1, NOW + config('lease_ms')
+redis.call('HSET', job, 'state', 'running', 'fence', fence, 'attempts', attempt, 'owner', owner, 'lease', lease, 'started', NOW,
+  'reports', 0, 'lost', 0, 'listed', 0, 'parked', 0)
 redis.call('ZADD', P .. 'open', lease, id)
 emit(root, 'started', cjson.encode({stage = r[7], attempt = attempt}))
 return granted(fence, attempt)

@@ -27,17 +27,18 @@ local DEFAULTS = {
   events_ttl_s = 3600, open_ttl_s = 604800, deadline_ms = 900000, presence_ttl_s = 15, dead_limit = 10000, events_limit = 20000,
 }
 
+local LIMITS = {'share', 'queue_limit', 'tenant_limit', 'lease_ms', 'redeliver_ms', 'job_ttl_s', 'events_ttl_s', 'open_ttl_s',
+  'deadline_ms', 'presence_ttl_s', 'dead_limit', 'events_limit'}
+
 local clock = redis.call('TIME')
 local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 local limits
 local function config(name)
   if not limits then      -- one read serves the whole script
-    local names = {}
-    for known in pairs(DEFAULTS) do names[#names + 1] = known end
-    local found = redis.call('HMGET', P .. 'config', unpack(names))
+    local found = redis.call('HMGET', P .. 'config', unpack(LIMITS))
     limits = {}
-    for at, known in ipairs(names) do limits[known] = tonumber(found[at] or DEFAULTS[known]) end
+    for at = 1, #LIMITS do limits[LIMITS[at]] = tonumber(found[at] or DEFAULTS[LIMITS[at]]) end
   end
   return limits[name]
 end
@@ -65,11 +66,14 @@ end
 
 -- Events ------------------------------------------------------------------------------------------------------------
 
-local function emit(root, kind, data)
-  local seq = redis.call('HINCRBY', key_of(root), 'seq', 1)
+local function emit_as(seq, root, kind, data)
   local stream = P .. 'events:' .. root
   redis.call('XADD', stream, 'MAXLEN', '~', config('events_limit'), seq .. '-0', 'type', kind, 'at', NOW, 'data', data)
   if seq == 1 then redis.call('EXPIRE', stream, config('open_ttl_s')) end
+end
+
+local function emit(root, kind, data)
+  emit_as(redis.call('HINCRBY', key_of(root), 'seq', 1), root, kind, data)
 end
 
 -- Queues: at most `share` messages of a tenant wait in the shared list, so the list is a round of tenants -------------
@@ -98,14 +102,17 @@ local function push(id, at_head)
 end
 
 local function lower(hash, field)
-  if redis.call('HINCRBY', hash, field, -1) <= 0 then redis.call('HDEL', hash, field) end
+  local left = redis.call('HINCRBY', hash, field, -1)
+  if left <= 0 then redis.call('HDEL', hash, field) end
+  return left
 end
 
 -- Parked jobs of a tenant go into the shared list while the tenant has room there. A producer may have no right to the
 -- next one, another application's: then the reconciler delivers it at once, and whoever claims it promotes the others.
-local function promote(queue, priority, tenant)
+-- `held`: the tenant's messages in the shared list, where that is known.
+local function promote(queue, priority, tenant, held)
   local shares, parked = P .. 'shares:' .. queue, P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant
-  while tonumber(redis.call('HGET', shares, priority .. ':' .. tenant) or 0) < config('share') do
+  while tonumber(held or redis.call('HGET', shares, priority .. ':' .. tenant) or 0) < config('share') do
     local id = redis.call('LINDEX', parked, 0)
     if not id then return end
     if type(redis.pcall('EXISTS', key_of(id))) == 'table' then
@@ -115,44 +122,51 @@ local function promote(queue, priority, tenant)
     redis.call('LPOP', parked)
     lower(shares, 'parked')
     list_message(id, queue, priority, tenant, false)
+    held = nil
   end
 end
 
--- The record's message leaves the shared list (or its place behind the tenant); the tenant's next one takes its place.
-local function unlist(id)
-  local job = redis.call('HMGET', key_of(id), 'queue', 'priority', 'tenant', 'listed', 'parked')
-  local queue, priority, tenant = job[1], job[2], job[3]
-  local shares = P .. 'shares:' .. queue
-  local parked = P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant
-  if job[5] == '1' then
-    redis.call('HSET', key_of(id), 'parked', 0)
-    if redis.call('LREM', parked, 1, id) == 1 then lower(shares, 'parked') end
-  elseif job[4] == '1' then
-    redis.call('HSET', key_of(id), 'listed', 0)
-    lower(shares, priority .. ':' .. tenant)
+-- The record's message leaves the shared list (or its place behind the tenant); the tenant's next one takes its place. The
+-- caller writes down that the record is neither listed nor parked any more.
+local function leave(id, queue, priority, tenant, listed, parked)
+  local shares, held = P .. 'shares:' .. queue, nil
+  if parked == '1' then
+    local line = P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant
+    if redis.call('LREM', line, 1, id) == 1 then lower(shares, 'parked') end
+  elseif listed == '1' then
+    held = lower(shares, priority .. ':' .. tenant)
   else
     return
   end
-  promote(queue, priority, tenant)
+  promote(queue, priority, tenant, held)
+end
+
+local function unlist(id)
+  local job = redis.call('HMGET', key_of(id), 'queue', 'priority', 'tenant', 'listed', 'parked')
+  if job[4] ~= '1' and job[5] ~= '1' then return end
+  redis.call('HSET', key_of(id), 'listed', 0, 'parked', 0)
+  leave(id, unpack(job))
 end
 
 -- Ends ----------------------------------------------------------------------------------------------------------------
 
-local function close_record(id, state)
-  unlist(id)
-  redis.call('HSET', key_of(id), 'state', state, 'finished', NOW)
+-- `known`: what has been read of the record: whether it is `listed` or `parked` ('1'), and of a job its `presence` and whether
+-- it has `stages`. Further arguments: fields and values to be written with the state.
+local function close_record(id, state, known, ...)
+  if not known or known.listed == '1' or known.parked == '1' then unlist(id) end
+  redis.call('HSET', key_of(id), 'state', state, 'finished', NOW, ...)
   redis.call('HDEL', key_of(id), 'env')
   redis.call('ZREM', P .. 'open', id)
   redis.call('EXPIRE', key_of(id), config('job_ttl_s'))
 end
 
 -- The one way in which a job ends: record closed, last event, Celery's result stored and announced.
-local function end_job(root, state, kind, data, meta)
-  close_record(root, state)
+local function end_job(root, state, kind, data, meta, known)
+  close_record(root, state, known)
   emit(root, kind, data)
   redis.call('EXPIRE', P .. 'events:' .. root, config('events_ttl_s'))
-  redis.call('EXPIRE', P .. 'stages:' .. root, config('job_ttl_s'))
-  redis.call('DEL', P .. 'presence:' .. root)
+  if not known or known.stages then redis.call('EXPIRE', P .. 'stages:' .. root, config('job_ttl_s')) end
+  if not known or known.presence == '1' then redis.call('DEL', P .. 'presence:' .. root) end
   local result = 'celery-task-meta-' .. root
   redis.call('SET', result, meta, 'EX', config('job_ttl_s'))
   redis.call('PUBLISH', result, meta)
@@ -211,15 +225,15 @@ local function bury_job(root, reason)
 end
 
 -- Why a record must not run (any more), or nil: its job has ended, its deadline has passed, its caller has gone.
-local function obstacle(id, root, deadline)
+-- `presence`: as the record says; that of a stage is looked up in its job's.
+local function obstacle(id, root, deadline, presence)
   if root ~= id then
-    local state = redis.call('HGET', key_of(root), 'state')
-    if not state or TERMINAL[state] then return 'ended' end
+    local top = redis.call('HMGET', key_of(root), 'state', 'presence')
+    if not top[1] or TERMINAL[top[1]] then return 'ended' end
+    presence = top[2]
   end
   if tonumber(deadline) <= NOW then return 'deadline' end
-  if redis.call('HGET', key_of(root), 'presence') == '1' and redis.call('EXISTS', P .. 'presence:' .. root) == 0 then
-    return 'gone'
-  end
+  if presence == '1' and redis.call('EXISTS', P .. 'presence:' .. root) == 0 then return 'gone' end
   return nil
 end
 
@@ -234,10 +248,22 @@ local function drop(id, root, task, why)
   if why ~= 'ended' then fail_job(root, fault_json(WHY[why][1], WHY[why][2], task)) end
 end
 
-local function create(id, task, queue, priority, tenant, root, max_attempts, deadline, presence, env)
-  local job = key_of(id)
+-- A new record and its message, pushed or parked behind its tenant's share; a job's first event with it.
+local function begin(id, task, queue, priority, tenant, root, max_attempts, deadline, presence, env)
+  local job, list, shares = key_of(id), list_of(queue, priority), P .. 'shares:' .. queue
+  local parked = tonumber(redis.call('HGET', shares, priority .. ':' .. tenant) or 0) >= config('share') and 1 or 0
   redis.call('HSET', job, 'task', task, 'queue', queue, 'priority', priority, 'tenant', tenant, 'root', root, 'max_attempts',
     max_attempts, 'deadline', deadline, 'presence', presence, 'env', env, 'state', 'queued', 'fence', NOW, 'attempts', 0,
-    'reports', 0, 'listed', 0, 'parked', 0, 'created', NOW)
+    'reports', 0, 'listed', 1 - parked, 'parked', parked, 'created', NOW, 'pushed', NOW, 'seq', root == id and 1 or 0)
   redis.call('EXPIRE', job, config('open_ttl_s'))
+  if root == id then emit_as(1, id, 'accepted', cjson.encode({task = task})) end
+  if parked == 1 then
+    redis.call('RPUSH', P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant, id)
+    redis.call('HINCRBY', shares, 'parked', 1)
+    redis.call('ZADD', P .. 'open', deadline, id)
+  else
+    redis.call('HINCRBY', shares, priority .. ':' .. tenant, 1)
+    redis.call('ZADD', P .. 'open', NOW + config('redeliver_ms'), id)
+    redis.call('LPUSH', list, env)
+  end
 end

@@ -17,7 +17,7 @@ if id_of(ARGV[10]) ~= id then return {'mismatch'} end
 local shares = P .. 'shares:' .. queue
 local parked = tonumber(redis.call('HGET', shares, 'parked') or 0)
 local depth = redis.call('LLEN', queue) + redis.call('LLEN', queue .. ':9') + parked
-local own = redis.call('LLEN', P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant)
+local own = parked > 0 and redis.call('LLEN', P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant) or 0
 if depth >= config('queue_limit') or own >= config('tenant_limit') then
   local every = tonumber(redis.call('HGET', P .. 'pace:' .. queue, 'every') or 1000)
   local wait = math.min(60000, math.max(100, every * math.max(1, depth / 10)))
@@ -26,8 +26,6 @@ end
 
 local within = tonumber(ARGV[7])
 if within <= 0 then within = config('deadline_ms') end
-create(id, task, queue, priority, tenant, id, ARGV[9], NOW + within, ARGV[8], ARGV[10])
+begin(id, task, queue, priority, tenant, id, ARGV[9], NOW + within, ARGV[8], ARGV[10])
 if ARGV[8] == '1' then redis.call('SET', P .. 'presence:' .. id, 1, 'EX', config('presence_ttl_s'), 'NX') end
-emit(id, 'accepted', cjson.encode({task = task}))
-push(id, false)
 return {'ok'}

@@ -31,13 +31,13 @@ end
 
 local function look(id)
   local job = key_of(id)
-  local r = redis.call('HMGET', job, 'state', 'deadline', 'task', 'queue', 'priority', 'pushed', 'lease', 'env')
+  local r = redis.call('HMGET', job, 'state', 'deadline', 'task', 'queue', 'priority', 'pushed', 'lease', 'env', 'presence')
   local state, root = r[1], root_of(id)
   if not state or TERMINAL[state] then
     redis.call('ZREM', P .. 'open', id)
     return
   end
-  local why = obstacle(id, root, r[2])
+  local why = obstacle(id, root, r[2], r[9])
   if why and (state ~= 'running' or tonumber(r[7]) <= NOW) then
     drop(id, root, r[3], why)
     ended = ended + 1

@@ -17,7 +17,5 @@ for _, stage in ipairs(redis.call('LRANGE', P .. 'stages:' .. id, 0, -1)) do
   end
 end
 redis.call('DEL', key_of(id), P .. 'events:' .. id, P .. 'stages:' .. id, 'celery-task-meta-' .. id)
-create(id, ARGV[4], ARGV[5], ARGV[6], ARGV[7], id, ARGV[8], NOW + config('deadline_ms'), 0, ARGV[9])
-emit(id, 'accepted', cjson.encode({task = ARGV[4]}))
-push(id, false)
+begin(id, ARGV[4], ARGV[5], ARGV[6], ARGV[7], id, ARGV[8], NOW + config('deadline_ms'), 0, ARGV[9])
 return 'ok'
