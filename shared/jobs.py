@@ -35,6 +35,10 @@ STAGE_SEPARATOR = "/"
 """Between a job's id and a stage's name; no producer's id holds it."""
 
 
+LEFT = ("task", "result", "created", "started", "finished")
+"""Fields of a stage's record that the end of a turn is made of."""
+
+
 class Stage(NamedTuple):
     """A further stage of a job, recorded and pushed when the attempt reports it."""
 
@@ -288,6 +292,11 @@ class Jobs:
         for stage in ids:
             pipe.hgetall(self.keys.job(stage))
         return list(zip(ids, pipe.execute(), strict=True))
+
+    def gather(self, job_id: str) -> tuple[int, list[dict[str, str]]]:
+        """Redis time (ms), and of each stage of a job what it has of `LEFT`, in the order of their making; one trip."""
+        now, *rows = self.run("gather", job_id)
+        return int(now), [{k: v for k, v in zip(LEFT, row, strict=True) if v is not None} for row in rows]
 
     def now_ms(self) -> int:
         """Redis time, the only clock that records know."""

@@ -17,6 +17,7 @@ from shared.contracts.turn import FinishRequest, StageTiming, TurnRequest, TurnR
 from shared.packs import load_pack
 
 from . import flow
+from .clock import Stopwatch
 from .limits import check_length
 
 GAP_MS = 120
@@ -39,11 +40,12 @@ def start(attempt: Attempt, turn: TurnRequest) -> None:
 def finish(attempt: Attempt, _: FinishRequest) -> TurnResult:
     """Gather the stages' results, merge the audio, remember the turn."""
     turn = flow.turn_of(attempt)
-    records = attempt.jobs.stages(attempt.claim.root)
-    found = {record["task"]: json.loads(record["result"]) for _, record in records if "result" in record}
+    now_ms, records = attempt.jobs.gather(attempt.claim.root)
+    watch = Stopwatch()
+    found = {record["task"]: json.loads(record["result"]) for record in records if "result" in record}
     generation = Generation.model_validate(found["llm.generate"])
     heard = turn.text or Transcript.model_validate(found["stt.transcribe"]).text
-    sentences = _sentences(record for _, record in records)
+    sentences = _sentences(records)
     audio, duration_s = _merge(attempt, sentences)
     attempt.remember(
         memory.turn(attempt.jobs, turn.tenant, turn.pack, turn.session, user=heard, assistant=generation.text)
@@ -64,7 +66,7 @@ def finish(attempt: Attempt, _: FinishRequest) -> TurnResult:
         voice=(turn.voice or pack.voice) if turn.speech else None,
         finish_reason=generation.finish_reason,
         usage=generation.usage,
-        **_times(attempt, records),
+        **_times(attempt.claim.created_ms, now_ms + round(watch.ms), records),
     )
 
 
@@ -86,13 +88,12 @@ def _merge(attempt: Attempt, sentences: tuple[SpokenSentence, ...]) -> tuple[Blo
     )
 
 
-def _times(attempt: Attempt, records: list[tuple[str, dict[str, str]]]) -> dict[str, Any]:
-    """Timings of the stages, in milliseconds from the job's acceptance."""
-    zero = attempt.claim.created_ms
-    timings = [_timing(zero, record) for _, record in records if "finished" in record]
-    total = attempt.jobs.now_ms() - zero
+def _times(zero: int, now: int, records: list[dict[str, str]]) -> dict[str, Any]:
+    """Timings of the stages, in milliseconds from the job's acceptance at `zero`."""
+    timings = [_timing(zero, record) for record in records if "finished" in record]
+    total = now - zero
     spoken = [timing.finished_at for timing in timings if timing.seq is not None]
-    llm = next(record for _, record in records if record["task"] == "llm.generate")
+    llm = next(record for record in records if record["task"] == "llm.generate")
     return {
         "timings": tuple(timings),
         "total_ms": total,
