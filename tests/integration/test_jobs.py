@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -273,6 +274,48 @@ def test_a_turn_ends_after_its_last_stage_exactly_once(jobs: Jobs) -> None:
     )
     assert (state(jobs), kinds(jobs)[-1]) == ("done", "done")
     assert jobs.client.lrange("maeari:session:t:p:s", 0, -1) == ["x"]
+
+
+def test_what_stages_left_is_gathered_in_the_order_of_their_making(jobs: Jobs) -> None:
+    jobs.enqueue("j1", "turns.start", {}, tenant="t")
+    stages = [Stage("j1/llm", "llm.generate", {}), Stage("j1/tts/0", "tts.synthesize", {})]
+    jobs.report(claim(jobs), Report(ending="wait", stages=stages, last=Stage("j1/finish", "turns.finish", {})))
+    writer = claim(jobs, "j1/llm")
+    jobs.report(writer, Report(ending="done", result='{"text": "안녕 🌊"}'))
+    now, (written, spoken) = jobs.gather("j1")
+    assert set(written) == {"task", "result", "created", "started", "finished"}
+    assert json.loads(written["result"]) == {"text": "안녕 🌊"}
+    assert int(written["created"]) <= int(written["started"]) <= int(written["finished"]) <= now <= jobs.now_ms()
+    assert set(spoken) == {"task", "created"}, "it has not begun"
+    assert [written["task"], spoken["task"]] == ["llm.generate", "tts.synthesize"]
+    assert jobs.gather("nobody")[1] == []
+
+
+def test_a_job_reads_its_claims_and_reports_apart_however_many_share_a_trip(jobs: Jobs) -> None:
+    ids = [f"many-{number}" for number in range(64)]
+    for job_id in ids:
+        enqueue(jobs, job_id, tenant=job_id)
+
+    def whole(job_id: str) -> tuple[str, str]:
+        held = claim(jobs, job_id)
+        return held.id, jobs.report(held, Report(ending="done", result={"id": job_id}, ends_job=True, number=1))
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(whole, ids)) == [(job_id, "ok") for job_id in ids]
+    results = [json.loads(jobs.client.get(f"celery-task-meta-{job_id}"))["result"] for job_id in ids]
+    assert results == [{"id": job_id} for job_id in ids]
+
+
+def test_trips_go_on_when_redis_has_forgotten_the_scripts(jobs: Jobs) -> None:
+    held = []
+    for number in range(3):
+        enqueue(jobs, f"j{number}", tenant=f"t{number}")
+        held.append(claim(jobs, f"j{number}"))
+    jobs.client.script_flush()
+    assert (
+        jobs.report_all([(one, Report(ending="done", result={}, ends_job=True, number=1)) for one in held])
+        == ["ok"] * 3
+    )
 
 
 def test_a_failed_stage_ends_the_turn_and_its_other_stages(jobs: Jobs) -> None:
