@@ -167,8 +167,8 @@ class ScriptedCluster:
     # --- what the workers say ---
 
     def running(self, name: str) -> int:
-        """Attempts under way in that worker, as it says itself."""
-        return next(w.running for w in self.producer.workers() if w.name == f"{name}@test")
+        """Attempts under way in that worker, as it says itself; -1 while it says nothing."""
+        return next((w.running for w in self.producer.workers() if w.name == f"{name}@test"), -1)
 
     def logged(self, name: str, pattern: str, timeout_s: float = 90.0) -> float:
         """When (Unix time) the worker first wrote a line with `pattern`, waited for."""
