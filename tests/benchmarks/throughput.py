@@ -25,7 +25,7 @@ ROUNDS, RECORDINGS, QUERIES = (
     for name, default in {"ROUNDS": 3, "RECORDINGS": 24, "QUERIES": 200}.items()
 )
 SENTENCE = "바닷가를 천천히 걷다가 친구를 만나 국수를 먹었다."
-EMBEDDED = {"sentences": (1, 4096, 256), "passages": (17, 1024, 64)}
+EMBEDDED = {"sentences": (1, 16_384, 256), "passages": (17, 3072, 64)}
 """What is embedded: sentences in each text (17 are a chunk of knowledge), texts, and how many a job brings."""
 BATCHES = (64, 256)
 """Batch sizes that the library is tried with; the faster one of a round counts."""
