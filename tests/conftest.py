@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item, folder in folders.items():
         item.add_marker(folder)
         if folder in ("acceptance", "interop"):
-            item.add_marker(pytest.mark.timeout(600))  # the first test waits for the whole cluster
+            item.add_marker(pytest.mark.timeout(900))  # the first test waits for the whole cluster
     items.sort(key=lambda item: ORDER.get(folders[item], len(ORDER)))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shared.settings import ROOT
 from shared.versions import Evaluation, Registry, fingerprint, now
+from tests.support.waiting import until
 
 from .conftest import Cluster
 
@@ -43,6 +44,12 @@ def test_own_cases_come_as_a_table_and_a_page(cluster: Cluster, tmp_path: Path) 
     assert (tmp_path / "pictures" / "learning-curves.svg").stat().st_size > 1000
 
 
+def _llm(cluster: Cluster) -> int:
+    """Process of the llm worker, waited for."""
+    found = lambda: [w.pid for w in cluster.producer.workers() if w.role == "llm" and w.state == "ready"]  # noqa: E731
+    return until(found, "the llm worker is ready")[0]
+
+
 def test_a_version_is_measured_promoted_served_without_a_restart_and_rolled_back(cluster: Cluster) -> None:
     registry = Registry(cluster.home / "versions", cluster.home / "adapters")
     figures = {"style_kept": 0.0}
@@ -67,12 +74,12 @@ def test_a_version_is_measured_promoted_served_without_a_restart_and_rolled_back
             at=now(), source="cluster", figures={"style_kept": 1.0, "fact_stated": 1.0, "other_style_kept": 0.0}
         ),
     )
-    workers = {worker.name: worker.pid for worker in cluster.producer.workers()}
+    llm = _llm(cluster)
     assert cluster.json("adapter", "promote", label)["served"] == label
     assert ask() == label
     assert cluster.json("adapter", "rollback", "artist")["served"] == "artist"
     assert ask() != label
-    assert {worker.name: worker.pid for worker in cluster.producer.workers()} == workers
+    assert _llm(cluster) == llm, "without a restart"
 
     report = cluster.json("adapter", "evaluate", label, "--limit", "4")
     assert set(report["figures"]) == {"fact_stated", "style_kept", "recall_stated", "other_style_kept"}

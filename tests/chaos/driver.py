@@ -34,7 +34,7 @@ CREW = ("conductor", "conductor", "llm", "llm", "tts", "tts", "rag", "rag", "stt
 FAULTS = ("kill", "kill", "kill", "freeze", "freeze", "redis-kill", "reset", "redis-freeze")
 CORE_FAULTS = ("core-kill", "core-kill", "core-freeze")
 """Thrown as well where generation is real."""
-SETTLE_S = 120.0
+SETTLE_S = 300.0
 
 
 @dataclass
@@ -122,7 +122,7 @@ class Chaos:
             worker.close()
         self.server.close()
         with contextlib.suppress(AssertionError):
-            until(lambda: not self._survivors(), "every process has ended", timeout_s=5)
+            until(lambda: not self._survivors(), "every process has ended", timeout_s=60)
         self.outcome.orphans = self._survivors()
 
     def _survivors(self) -> list[str]:
@@ -246,7 +246,7 @@ class Chaos:
             return
         code = view.fault.code if view.fault else ""
         self.outcome.ends[f"{view.state} {code}".strip()] += 1
-        events = list(self.producer.follow(job_id, timeout_s=10))
+        events = list(self.producer.follow(job_id, timeout_s=60))
         self._check_stream(job_id, events)
         self._check_recovery(events)
         if view.task == "turns.start" and view.state == "done":

@@ -9,7 +9,7 @@ import pytest
 from .driver import Chaos
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_nothing_is_lost_and_nothing_is_done_twice(tmp_path: Path) -> None:
     chaos = Chaos(seed=7, folder=tmp_path)
     try:

@@ -18,7 +18,7 @@ from shared.producer import Producer
 from tests.support.home import ROOT, Home, make_home
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_ctrl_c_cancels_what_waits(home: Home, question: str) -> None:
         until(lambda: producer.queues()["stt"].waiting, "the question waits for an stt worker")
         (job_id,) = set(_jobs(producer)) - known
         asking.send_signal(signal.SIGINT)
-        _, told = asking.communicate(timeout=30)
+        _, told = asking.communicate(timeout=120)
     assert asking.returncode == 130
     assert "stt (not there)" in told
     view = producer.job(job_id)

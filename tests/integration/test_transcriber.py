@@ -96,7 +96,7 @@ class Recorder:
         self.batches.append([window["duration"] for window in metadata])
         self.hotwords.append(options.hotwords)
         self.busy.set()
-        assert self.go.wait(20)
+        assert self.go.wait(120)
         if self.error:
             raise self.error
         return [[self._segment(window)] for window in metadata]
@@ -226,13 +226,13 @@ class TestBatches:
         recorder.go.clear()
         with ThreadPoolExecutor(6) as pool:
             first = pool.submit(hear, whisper, spoken())
-            assert recorder.busy.wait(20)
+            assert recorder.busy.wait(120)
             later = [pool.submit(hear, whisper, spoken(text)) for text in texts]
             while whisper._batcher.waiting < len(texts):  # the deadline is pytest's timeout
                 threading.Event().wait(0.002)
             recorder.go.set()
-            assert first.result(20).text
-            heard = [job.result(20) for job in later]
+            assert first.result(120).text
+            heard = [job.result(120) for job in later]
         assert [len(batch) for batch in recorder.batches] == [1, 5]
         for transcript in heard:  # each has heard its own recording
             assert float(transcript.text) <= transcript.duration_s < float(transcript.text) + 1
@@ -260,10 +260,10 @@ class TestBatches:
         recorder.go.clear()
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(whisper.transcribe, spoken(), request(), stop=stop)
-            assert recorder.busy.wait(20)
+            assert recorder.busy.wait(120)
             stop.set()
             with pytest.raises(JobCancelled):
-                running.result(5)
+                running.result(120)
 
     def test_a_hint_reaches_its_own_job_alone(self, whisper: WhisperTranscriber, recorder: Recorder) -> None:
         hear(whisper, spoken(), hint=" 모래별 ")

@@ -216,7 +216,7 @@ def test_no_search_sees_a_half_made_collection(
             stop=threading.Event(),
             on_progress=lambda done, _: begun.set() if done == 2 else None,
         )
-        assert begun.wait(30)
+        assert begun.wait(120)
         # Then the old model's workers still find everything, the new one's nothing, and the list shows it once
         assert len(ask(retriever, tenant, "봄", "diary", top_k=10, min_score=-1.0)) == 4
         with pytest.raises(InvalidRequest, match=r"knowledge\.reembed"):
@@ -225,7 +225,7 @@ def test_no_search_sees_a_half_made_collection(
         # And a document that comes meanwhile is not lost
         add(retriever, tenant, "diary", [Document(id="late", text="늦게 온 다람쥐")])
         gate.set()
-        assert job.result(30).chunks == 5
+        assert job.result(120).chunks == 5
     found = ask(bystander, tenant, "늦게 온 다람쥐", "diary", top_k=10, min_score=-1.0)
     assert set(documents_of(found)) == {*DIARY, "late"}
     for engine in (upgraded, bystander):
