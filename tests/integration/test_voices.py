@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,18 +119,14 @@ class TestFormant:
         self, formant: Voices, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(formant_voice, "TIMEOUT_S", 0.3)
-        began = time.monotonic()
         with pytest.raises(EngineFailed, match="took longer than"):
             say(formant, request(), "가나다라마바사 " * 25_000)
-        assert time.monotonic() - began < 20
 
     def test_a_cancelled_job_ends_the_program(self, formant: Voices) -> None:
         stop = Stop()
         threading.Timer(0.2, stop.set).start()
-        began = time.monotonic()
         with pytest.raises(JobCancelled):
             formant.synthesize(request(), "가나다라마바사 " * 50_000, stop=stop)
-        assert time.monotonic() - began < 10
 
     def test_a_machine_without_the_program_is_told_how_to_mend_it(
         self, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
