@@ -21,12 +21,15 @@ from .contracts.base import Fault
 from .contracts.catalog import CATALOG
 from .errors import InvalidRequest, JobNotFound, QueueFull
 from .keys import BATCH, Keys
-from .lane import Calls, Lane
+from .lane import Calls, Lane, OwnConnections
 from .settings import Settings
 from .signing import UNSIGNED, Signing
 
 Verdict = Literal["ok", "lost", "ended", "deadline", "gone"]
 """What a running attempt learns when it reports: go on, or why it must stop."""
+
+_GONE = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
+"""What is raised once patience is spent."""
 
 RAW_LIMIT = 1_000_000
 """Characters that are kept of a message that cannot be read; the dead letters hold thousands of them."""
@@ -134,8 +137,9 @@ class Jobs:
     _scripts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Workers' claims and reports share trips."""
+        """Calls that many threads make share trips."""
         self._lane = Lane(self._carry)
+        self._own = OwnConnections(self.client)
 
     def run(self, script: str, *args: Any) -> Any:
         """Run a script of `lua/`."""
@@ -162,18 +166,9 @@ class Jobs:
         """Record and push a job. False: the id is known already. Raises `QueueFull` with a hint when to come back."""
         spec = CATALOG[task]
         within_ms = self.signing.within(deadline_ms)
-        answer = self.run(
-            "enqueue",
-            job_id,
-            task,
-            spec.queue,
-            priority,
-            tenant,
-            within_ms,
-            int(presence),
-            spec.max_attempts,
-            self.message(task, job_id, request, priority=priority, within_ms=within_ms),
-        )
+        message = self.message(task, job_id, request, priority=priority, within_ms=within_ms)
+        args = (job_id, task, spec.queue, priority, tenant, within_ms, int(presence), spec.max_attempts, message)
+        answer = self._lane.call("enqueue", args)
         if answer[0] == "full":
             hint = int(answer[1]) / 1000
             raise QueueFull(
@@ -233,18 +228,30 @@ class Jobs:
 
     def _carry(self, calls: Calls) -> list[Any]:
         """Run scripts in one round trip; their answers, or the errors that Redis answered with."""
-        if len(calls) == 1:
-            script, args = calls[0]
-            return [self.run(script, *args)]
+        commands = [("EVALSHA", self._sha(script), 0, self.keys.prefix, *args) for script, args in calls]
+        try:
+            answers = self._own.ask(commands)
+        except redis.RedisError:
+            if len(calls) == 1:
+                return [self._alone(*calls[0])]
+            answers = self._piped(commands)
+        for place, answer in enumerate(answers):
+            if isinstance(answer, redis.RedisError):  # Redis was restarted or replaced: loads, finds the primary
+                answers[place] = self._alone(*calls[place])
+                if isinstance(answers[place], _GONE):
+                    break  # patience has been spent for all
+        return answers
+
+    def _piped(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         pipe = self.client.pipeline(transaction=False)
-        for script, args in calls:
-            pipe.evalsha(self._script(script).sha, 0, self.keys.prefix, *args)
+        for command in commands:
+            pipe.execute_command(*command)
         answers: list[Any] = pipe.execute(raise_on_error=False)
-        # What Redis refused, having been restarted or replaced, is tried alone: that loads scripts, finds the primary.
-        return [
-            self._alone(*call) if isinstance(answer, redis.RedisError) else answer
-            for call, answer in zip(calls, answers, strict=True)
-        ]
+        return answers
+
+    def _sha(self, script: str) -> str:
+        sha: str = self._script(script).sha
+        return sha
 
     def _alone(self, script: str, args: Sequence[Any]) -> Any:
         try:

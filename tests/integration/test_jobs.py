@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,6 +17,7 @@ from shared.contracts.catalog import QUEUES
 from shared.errors import InvalidRequest, JobNotFound, QueueFull
 from shared.jobs import Append, Claim, Jobs, Refused, Report, Stage
 from shared.keys import BATCH, PERMANENT, Keys, queue_list
+from shared.lane import OwnConnections
 from tests.support.servers import RedisServer
 from tests.support.waiting import until
 
@@ -316,6 +318,24 @@ def test_trips_go_on_when_redis_has_forgotten_the_scripts(jobs: Jobs) -> None:
         jobs.report_all([(one, Report(ending="done", result={}, ends_job=True, number=1)) for one in held])
         == ["ok"] * 3
     )
+
+
+def test_a_trip_over_a_connection_that_was_cut_is_made_again_over_another(jobs: Jobs) -> None:
+    enqueue(jobs)
+    held = claim(jobs)
+    assert jobs.report(held, Report(events=[("progress", {})], number=1)) == "ok"
+    cut = jobs.client.client_kill_filter(_type="normal", skipme=True)
+    assert cut >= 1, "the connection of the claim and the report"
+    assert jobs.report(held, Report(ending="done", result={}, ends_job=True, number=2)) == "ok"
+    assert kinds(jobs) == ["accepted", "started", "progress", "done"]
+
+
+def test_a_forked_process_speaks_over_connections_of_its_own(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = OwnConnections(jobs.client)
+    (parents,) = own.ask([("CLIENT", "ID")])
+    assert own.ask([("CLIENT", "ID"), ("ECHO", "안녕")]) == [parents, "안녕"]
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert own.ask([("CLIENT", "ID")]) != [parents]
 
 
 def test_a_failed_stage_ends_the_turn_and_its_other_stages(jobs: Jobs) -> None:
