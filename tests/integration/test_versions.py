@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,33 +13,29 @@ import pytest
 
 from shared.contracts.llm import GenerateRequest, Generation, Message, Sampling
 from shared.errors import InvalidAdapter
-from shared.settings import ROOT, Settings
+from shared.settings import ROOT
 from shared.versions import Evaluation, Registry, fingerprint, now
-from tests.integration.models import make_adapter, make_language_model
 from tests.support.training import Workshop, whole_environment
 from tests.support.waiting import until
 from workers.engines.generator import BatchingGenerator
 
 GREEDY = Sampling(temperature=0.0, max_tokens=24)
-LONG = Sampling(temperature=0.0, max_tokens=700, min_tokens=700)
+LONG = Sampling(temperature=0.0, max_tokens=400, min_tokens=400)
 pytestmark = [
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+def workshop(studio: Workshop) -> Workshop:
     """A base, two shipped adapters, and two versions of a third with the very same weights."""
-    workshop = Workshop(tmp_path_factory.mktemp("versions"))
-    base = make_language_model(workshop.folder / "models" / "tiny")
-    shipped = workshop.folder / "models" / "adapters"
-    registry = Registry(workshop.versions, shipped)
-    for seed, name in enumerate(("one", "two"), start=1):
-        make_adapter(base, shipped / name, seed=seed)
-        registry.register("singer", shipped / name, about(fingerprint(base)))
-    return workshop
+    models = studio.folder / "models"
+    registry = Registry(studio.versions, models / "adapters")
+    for name in ("one", "two"):
+        registry.register("singer", models / "adapters" / name, about(fingerprint(models / "tiny")))
+    return studio
 
 
 def about(base_fingerprint: str) -> dict[str, Any]:
@@ -52,22 +47,6 @@ def about(base_fingerprint: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def generator(workshop: Workshop) -> Iterator[BatchingGenerator]:
-    config = Settings(
-        models_path=workshop.folder / "models",
-        llm_model="tiny",
-        adapter_versions_path=workshop.versions,
-        llm_max_loras=2,
-        llm_max_lora_rank=8,
-        log_level="ERROR",
-    )
-    engine = BatchingGenerator(config)
-    engine.warm_up()
-    yield engine
-    engine.close()
-
-
 @pytest.fixture(autouse=True)
 def nothing_promoted(workshop: Workshop) -> None:
     (workshop.versions / "singer" / "serving.json").unlink(missing_ok=True)
@@ -77,7 +56,7 @@ def ask(generator: BatchingGenerator, adapter: str, sampling: Sampling = GREEDY,
     request = GenerateRequest(
         messages=(Message(role="user", content="안녕하세요"),), adapter=adapter, sampling=sampling
     )
-    return generator.generate(request, request_id="test", stop=threading.Event(), timeout_s=120, on_text=on_text)
+    return generator.generate(request, request_id="test", stop=threading.Event(), timeout_s=600, on_text=on_text)
 
 
 def maeari(workshop: Workshop, *words: str) -> subprocess.CompletedProcess[str]:
@@ -116,7 +95,7 @@ def test_what_runs_ends_on_the_version_it_began_with(generator: BatchingGenerato
     begun = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(ask, generator, "singer", LONG, lambda _: begun.set())
-        assert begun.wait(60)
+        assert begun.wait(300)
         registry.promote("singer@2", None)
         assert ask(generator, "singer").text == ask(generator, "two").text
         assert not running.done(), "the first one was still under way"
