@@ -302,7 +302,7 @@ class Jobs:
 
     def gather(self, job_id: str) -> tuple[int, list[dict[str, str]]]:
         """Redis time (ms), and of each stage of a job what it has of `LEFT`, in the order of their making; one trip."""
-        now, *rows = self.run("gather", job_id)
+        now, *rows = self._lane.call("gather", (job_id,))
         return int(now), [{k: v for k, v in zip(LEFT, row, strict=True) if v is not None} for row in rows]
 
     def now_ms(self) -> int:
