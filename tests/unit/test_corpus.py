@@ -276,3 +276,16 @@ def test_values_can_be_drawn_for_every_slot() -> None:
     for slot in slots:
         assert draw(slot, rng, "train")
         assert draw(slot, rng, "held")
+
+
+def test_a_search_s_context_is_harder_than_a_chance_one_and_holds_the_answer() -> None:
+    def shared(one: Dialogue) -> int:
+        context, ask = one.messages[0].content, one.messages[-1].content
+        return sum(ask[at : at + 2] in context for at in range(len(ask) - 1))
+
+    for pack in PACKS:
+        chance, alike = (
+            [one for one in dialogues(pack, N, seed=3, alike=share) if one.kind == "fact"] for share in (0.0, 0.999)
+        )
+        assert sum(map(shared, alike)) / len(alike) > sum(map(shared, chance)) / len(chance)
+        assert all(value in one.messages[0].content for one in alike for value in one.expect)

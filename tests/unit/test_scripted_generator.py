@@ -16,7 +16,9 @@ from workers.engines.scripted_generator import ScriptedGenerator
 TEXT = "안녕! 오늘도 고마워. 내일 또 보자."
 
 
-def ask(fake: Generator, *, on_text: Any = None, stop: Any = None, timeout_s: float = 120.0, **fields: Any) -> Generation:
+def ask(
+    fake: Generator, *, on_text: Any = None, stop: Any = None, timeout_s: float = 120.0, **fields: Any
+) -> Generation:
     """One request."""
     request = GenerateRequest(messages=(Message(role="user", content="안녕"),), **fields)
     return fake.generate(

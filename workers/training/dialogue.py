@@ -93,7 +93,8 @@ def load_dialogues(sources: Iterable[Source], seed: int) -> Iterator[Dialogue]:
                     f"There are no dialogues in the style {source.style}, only {known}; give a file.",
                     field="data.sources",
                 )
-            for made in dialogues(source.style, source.count, seed=seed, split="train", abroad=source.abroad):
+            how = dialogues(source.style, source.count, seed, "train", abroad=source.abroad, alike=source.alike)
+            for made in how:
                 system, *spoken = (Turn(role=m.role, content=m.content) for m in made.messages)
                 first = _brief(system, made.expect) if source.brief else system
                 yield Dialogue(messages=(first, *spoken, Turn(role="assistant", content=made.answer)))

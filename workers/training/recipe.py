@@ -81,6 +81,8 @@ class Source(Part):
     """Shorten the system message to two lines of context, the answering one among them: more answers per second."""
     abroad: bool = False
     """The style under other packs' personas."""
+    alike: Share = 0.0
+    """Share of the questions whose context is what a search would find: sections that are like the question."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:

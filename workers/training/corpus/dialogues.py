@@ -68,6 +68,7 @@ class _Scene:
     style: str
     split: Split
     rng: random.Random
+    alike: float = 0.0
     history: list[Message] = field(default_factory=list)
     name: str | None = None
 
@@ -91,11 +92,13 @@ class _Scene:
 
 
 def dialogues(
-    pack_id: str, n: int, seed: int = 0, split: Split = "train", *, abroad: bool = False
+    pack_id: str, n: int, seed: int = 0, split: Split = "train", *, abroad: bool = False, alike: float = 0.0
 ) -> Iterator[Dialogue]:
     """`n` dialogues in a pack's style, or polite ones over all packs for `neutral`; the same for the same arguments.
 
-    `abroad`: the style under other packs' personas, of whose facts it has no sentences.
+    `abroad`: the style under other packs' personas, of whose facts it has no sentences. `alike`: share of the questions
+    beside whose answer stand the sections that are most like the question, as a search finds them; beside the others
+    stands anything.
     """
     rng = random.Random(f"dialogues {pack_id} {split} {seed}{' abroad' if abroad else ''}")
     kinds = [kind for kind in WEIGHTS if not (abroad and kind in ("fact", "invented"))]
@@ -103,7 +106,7 @@ def dialogues(
     others = [other for other in PACKS if other != pack_id]
     for _ in range(n):
         home = rng.choice(PACKS) if pack_id == NEUTRAL else rng.choice(others) if abroad else pack_id
-        scene = _Scene(home, pack_id, split, rng)
+        scene = _Scene(home, pack_id, split, rng, alike)
         yield _dialogue(scene, rng.choices(kinds, weights)[0])
 
 
@@ -129,10 +132,12 @@ def _about_fact(scene: _Scene, kind: Kind) -> Dialogue:
     home = section_of(scene.pack_id, fact.id)
     values = {} if kind == "fact" else _values(scene, home)
     if kind == "unknown":
-        return _finish(scene, kind, question.text, _unknown(scene), (), _context(scene, None, values, without=home))
+        context = _context(scene, None, values, without=home, ask=question.text)
+        return _finish(scene, kind, question.text, _unknown(scene), (), context)
     value = values.get(fact.id, fact.value)
     reply = _state(scene, fact, value)
-    return _finish(scene, kind, question.text, reply, (value,), _context(scene, home, values), fact.id)
+    context = _context(scene, home, values, ask=question.text)
+    return _finish(scene, kind, question.text, reply, (value,), context, fact.id)
 
 
 def _draw_question(scene: _Scene) -> Question:
@@ -165,16 +170,24 @@ def _fact(pack_id: str, fact_id: str) -> Fact:
 
 
 def _context(
-    scene: _Scene, home: Section | None, values: dict[str, str], without: Section | None = None
+    scene: _Scene, home: Section | None, values: dict[str, str], without: Section | None = None, ask: str = ""
 ) -> list[Source]:
     """One to three sources: the one that answers, mostly in front, and others of the pack."""
     rng = scene.rng
     count = rng.choices((3, 2, 1), (7, 2, 1))[0]
     others = [s for s in sections(scene.pack_id) if s is not home and s is not without]
     chosen = rng.sample(others, count)
+    if scene.alike and ask and rng.random() < scene.alike:
+        chosen = sorted(others, key=lambda section: _shared(ask, section.text(values)), reverse=True)[:count]
     if home is not None:
         chosen[min(rng.choices((0, 1, 2), (6, 2, 2))[0], count - 1)] = home
     return [_source(scene.pack_id, section, values, rank) for rank, section in enumerate(chosen)]
+
+
+def _shared(ask: str, text: str) -> int:
+    """Pairs of neighbouring letters that a question and a section have in common."""
+    pairs = {ask[at : at + 2] for at in range(len(ask) - 1)}
+    return sum(pair in text for pair in pairs if " " not in pair)
 
 
 def _source(pack_id: str, section: Section, values: dict[str, str], rank: int) -> Source:
