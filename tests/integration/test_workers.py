@@ -267,7 +267,9 @@ def test_a_rolling_restart_under_load_loses_and_repeats_nothing(crew: ScriptedCl
     assert len(short) > 10
     crew.assert_ran_once(*short)
     for job_id in long:
-        assert [event.attempt for event in crew.starts(job_id)] == [1, 1], "handed back; it was no attempt's fault"
+        starts = [event.attempt for event in crew.starts(job_id)]
+        assert len(starts) > 1, "handed back"  # twice, where it still runs when the other half restarts
+        assert set(starts) == {1}, "it was no attempt's fault"
         assert terminals(crew.events(job_id)) == ["done"]
 
 
