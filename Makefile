@@ -34,7 +34,7 @@ format: setup ## rewrite the code in the one format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-models: setup ## train the laptop models from their recipes (about 75 minutes on two cores)
+models: setup ## train the laptop models from their recipes (about 80 minutes on two cores)
 	@$(MAKE) --no-print-directory -j2 models-that-speak models-that-listen
 
 models-that-speak: # an adapter needs its base
