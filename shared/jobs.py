@@ -231,22 +231,13 @@ class Jobs:
         commands = [("EVALSHA", self._sha(script), 0, self.keys.prefix, *args) for script, args in calls]
         try:
             answers = self._own.ask(commands)
-        except redis.RedisError:
-            if len(calls) == 1:
-                return [self._alone(*calls[0])]
-            answers = self._piped(commands)
+        except redis.RedisError as error:
+            answers = [error] * len(calls)
+        gone = None
         for place, answer in enumerate(answers):
             if isinstance(answer, redis.RedisError):  # Redis was restarted or replaced: loads, finds the primary
-                answers[place] = self._alone(*calls[place])
-                if isinstance(answers[place], _GONE):
-                    break  # patience has been spent for all
-        return answers
-
-    def _piped(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        pipe = self.client.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
-        answers: list[Any] = pipe.execute(raise_on_error=False)
+                answers[place] = gone or self._alone(*calls[place])
+                gone = answers[place] if isinstance(answers[place], _GONE) else None  # patience is spent once for all
         return answers
 
     def _sha(self, script: str) -> str:

@@ -27,18 +27,17 @@ local DEFAULTS = {
   events_ttl_s = 3600, open_ttl_s = 604800, deadline_ms = 900000, presence_ttl_s = 15, dead_limit = 10000, events_limit = 20000,
 }
 
-local LIMITS = {'share', 'queue_limit', 'tenant_limit', 'lease_ms', 'redeliver_ms', 'job_ttl_s', 'events_ttl_s', 'open_ttl_s',
-  'deadline_ms', 'presence_ttl_s', 'dead_limit', 'events_limit'}
-
 local clock = redis.call('TIME')
 local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 local limits
 local function config(name)
   if not limits then      -- one read serves the whole script
-    local found = redis.call('HMGET', P .. 'config', unpack(LIMITS))
+    local names = {}
+    for known in pairs(DEFAULTS) do names[#names + 1] = known end
+    local found = redis.call('HMGET', P .. 'config', unpack(names))
     limits = {}
-    for at = 1, #LIMITS do limits[LIMITS[at]] = tonumber(found[at] or DEFAULTS[LIMITS[at]]) end
+    for at, known in ipairs(names) do limits[known] = tonumber(found[at] or DEFAULTS[known]) end
   end
   return limits[name]
 end

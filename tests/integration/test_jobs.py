@@ -308,18 +308,6 @@ def test_a_job_reads_its_claims_and_reports_apart_however_many_share_a_trip(jobs
     assert results == [{"id": job_id} for job_id in ids]
 
 
-def test_trips_go_on_when_redis_has_forgotten_the_scripts(jobs: Jobs) -> None:
-    held = []
-    for number in range(3):
-        enqueue(jobs, f"j{number}", tenant=f"t{number}")
-        held.append(claim(jobs, f"j{number}"))
-    jobs.client.script_flush()
-    assert (
-        jobs.report_all([(one, Report(ending="done", result={}, ends_job=True, number=1)) for one in held])
-        == ["ok"] * 3
-    )
-
-
 def test_a_trip_over_a_connection_that_was_cut_is_made_again_over_another(jobs: Jobs) -> None:
     enqueue(jobs)
     held = claim(jobs)
