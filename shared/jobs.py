@@ -93,7 +93,7 @@ class Claim:
     created_ms: int
     """When the job was accepted."""
     root_message: str
-    """The job's own message; its request tells a stage what the job is about."""
+    """A stage is told its job's own message, whose request says what the job is about; a job itself has it."""
     checkpoint: str = ""
     """What an earlier attempt left to go on from."""
 
@@ -252,7 +252,7 @@ class Jobs:
 
     def _report_args(self, claim: Claim, report: Report) -> list[Any]:
         result = _text(report.result)
-        meta = _success(claim.root, result) if report.ends_job else ""
+        meta = _success_head(claim.root) if report.ends_job else ""
         args: list[Any] = [claim.id, claim.fence, report.ending, result, meta, self._last(claim, report)]
         args += (report.checkpoint, report.number, len(report.events))
         for kind, data in report.events:
@@ -396,10 +396,10 @@ def _text(result: dict[str, Any] | str | None) -> str:
     return result or ""
 
 
-def _success(job_id: str, result: str) -> str:
-    """Celery's result of a finished job (`celery.backends.base`, `_get_result_meta`)."""
+def _success_head(job_id: str) -> str:
+    """Celery's result of a finished job (`celery.backends.base`, `_get_result_meta`), up to what its task gave."""
     head = json.dumps({"status": "SUCCESS", "traceback": None, "children": [], "task_id": job_id})
-    return f'{head[:-1]}, "result": {result or "null"}}}'
+    return f'{head[:-1]}, "result": '
 
 
 def _dead_letter(entry: str, values: dict[str, str]) -> DeadLetter:

@@ -2,7 +2,7 @@
 -- create further stages, append to short-term memory, finish.
 --
 -- ARGV  1 prefix  2 id  3 fence  4 end: '' | 'done' (this attempt is over) | 'wait' (over; the job goes on in its stages)
---       5 result (JSON, '' unless done): of this stage, for the stages behind it, or of the job  6 Celery's result (JSON, '' unless this ends the job)
+--       5 result (JSON, '' unless done): of this stage, for the stages behind it, or of the job  6 what stands around it in Celery's result: JSON up to the result ('' unless this ends the job)
 --       7 with 'wait': the stage that ends the job, created once no other stage is open: JSON {id, task, queue, env}; else ''
 --       8 checkpoint: what a later attempt may go on from ('' for unchanged)
 --       9 number of this report, counted by the attempt; one that was applied before changes nothing more. 0: a mere heartbeat
@@ -94,7 +94,8 @@ end
 local known = {listed = r[9], parked = r[10], presence = r[8], stages = has_stages}
 if root == id or ARGV[6] ~= '' then      -- the job's own result is in its last event and where Celery looks, not here as well
   if root ~= id then close_record(id, 'done', known) end
-  end_job(root, 'done', 'done', '{"result":' .. ARGV[5] .. '}', ARGV[6], root == id and known or nil)
+  local result = ARGV[5] ~= '' and ARGV[5] or 'null'
+  end_job(root, 'done', 'done', '{"result":' .. result .. '}', ARGV[6] .. result .. '}', root == id and known or nil)
   return 'ok'
 end
 

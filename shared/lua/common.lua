@@ -77,21 +77,26 @@ end
 
 -- Queues: at most `share` messages of a tenant wait in the shared list, so the list is a round of tenants -------------
 
-local function list_message(id, queue, priority, tenant, at_head)
+-- Gives how many of the tenant's messages now wait there.
+local function list_message(id, queue, priority, tenant, env, at_head)
   local job = key_of(id)
-  redis.call('HINCRBY', P .. 'shares:' .. queue, priority .. ':' .. tenant, 1)
-  redis.call('HSET', job, 'listed', 1, 'parked', 0)
-  if not at_head then redis.call('HSET', job, 'pushed', NOW) end      -- at the head it keeps its place in the order of pushing
+  local held = redis.call('HINCRBY', P .. 'shares:' .. queue, priority .. ':' .. tenant, 1)
+  if at_head then      -- it keeps its place in the order of pushing
+    redis.call('HSET', job, 'listed', 1, 'parked', 0)
+  else
+    redis.call('HSET', job, 'listed', 1, 'parked', 0, 'pushed', NOW)
+  end
   redis.call('ZADD', P .. 'open', NOW + config('redeliver_ms'), id)
-  redis.call(at_head and 'RPUSH' or 'LPUSH', list_of(queue, priority), redis.call('HGET', job, 'env'))
+  redis.call(at_head and 'RPUSH' or 'LPUSH', list_of(queue, priority), env)
+  return held
 end
 
 local function push(id, at_head)
-  local job = redis.call('HMGET', key_of(id), 'queue', 'priority', 'tenant', 'deadline')
+  local job = redis.call('HMGET', key_of(id), 'queue', 'priority', 'tenant', 'deadline', 'env')
   local queue, priority, tenant = job[1], job[2], job[3]
   local share = tonumber(redis.call('HGET', P .. 'shares:' .. queue, priority .. ':' .. tenant) or 0)
   if share < config('share') or at_head then
-    list_message(id, queue, priority, tenant, at_head)
+    list_message(id, queue, priority, tenant, job[5], at_head)
   else
     redis.call('RPUSH', P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant, id)
     redis.call('HINCRBY', P .. 'shares:' .. queue, 'parked', 1)
@@ -111,17 +116,18 @@ end
 -- `held`: the tenant's messages in the shared list, where that is known.
 local function promote(queue, priority, tenant, held)
   local shares, parked = P .. 'shares:' .. queue, P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant
-  while tonumber(held or redis.call('HGET', shares, priority .. ':' .. tenant) or 0) < config('share') do
+  held = tonumber(held or redis.call('HGET', shares, priority .. ':' .. tenant) or 0)
+  while held < config('share') do
     local id = redis.call('LINDEX', parked, 0)
     if not id then return end
-    if type(redis.pcall('EXISTS', key_of(id))) == 'table' then
+    local env = redis.pcall('HGET', key_of(id), 'env')
+    if type(env) == 'table' then
       redis.call('ZADD', P .. 'open', NOW, id)
       return
     end
     redis.call('LPOP', parked)
     lower(shares, 'parked')
-    list_message(id, queue, priority, tenant, false)
-    held = nil
+    held = list_message(id, queue, priority, tenant, env)
   end
 end
 
