@@ -26,12 +26,13 @@ class _Call(Generic[T, R]):
     items: Sequence[T]
     taken: int = 0
     """Items that batches have taken up."""
-    results: dict[int, R] = field(default_factory=dict)
+    results: list[R] = field(default_factory=list)
+    """In the order of the items: one thread runs all batches."""
     future: Future[None] = field(default_factory=Future)
     """Done when all results are there."""
 
-    def settle(self, place: int, result: R) -> None:
-        self.results[place] = result
+    def settle(self, results: Sequence[R]) -> None:
+        self.results += results
         if len(self.results) == len(self.items) and not self.future.done():
             self.future.set_result(None)
 
@@ -40,8 +41,8 @@ class _Call(Generic[T, R]):
             self.future.set_exception(error)
 
 
-_Place = tuple[_Call[T, R], int]
-"""A call and the number of one of its items."""
+_Part = tuple[_Call[T, R], Sequence[T]]
+"""A call and those of its items that are in a batch."""
 
 
 class MicroBatcher(Generic[T, R]):
@@ -93,7 +94,7 @@ class MicroBatcher(Generic[T, R]):
         except BaseException:
             self._drop(call)
             raise
-        return [call.results[place] for place in range(len(items))]
+        return call.results
 
     def _drop(self, call: _Call[T, R]) -> None:
         """What of it waits is not run."""
@@ -113,35 +114,40 @@ class MicroBatcher(Generic[T, R]):
         while batch := self._gather():
             self._serve(batch)
 
-    def _gather(self) -> list[_Place[T, R]]:
+    def _gather(self) -> list[_Part[T, R]]:
         """The next batch; empty when closed and no more will come."""
-        batch: list[_Place[T, R]] = []
+        parts: list[_Part[T, R]] = []
+        room = self._max_batch
         with self._news:
             self._news.wait_for(lambda: self._calls or self._closed)
-            while self._calls and len(batch) < self._max_batch:
+            while self._calls and room:
                 call = self._calls[0]
-                until = min(len(call.items), call.taken + self._max_batch - len(batch))
-                batch += [(call, place) for place in range(call.taken, until)]
-                call.taken = until
-                if until == len(call.items):
+                items = call.items[call.taken : call.taken + room]
+                parts.append((call, items))
+                room -= len(items)
+                call.taken += len(items)
+                if call.taken == len(call.items):
                     self._calls.popleft()
-        return batch
+        return parts
 
-    def _serve(self, batch: list[_Place[T, R]]) -> None:
+    def _serve(self, parts: list[_Part[T, R]]) -> None:
         """Run the batch and hand each result, or error, to its caller."""
+        items = [item for _, part in parts for item in part]
         try:
-            results = self._run([call.items[place] for call, place in batch])
-            if len(results) != len(batch):
-                raise EngineFailed(f"{self._name} gave {len(results)} results for {len(batch)} items.")
+            results = self._run(items)
+            if len(results) != len(items):
+                raise EngineFailed(f"{self._name} gave {len(results)} results for {len(items)} items.")
         except Exception as error:  # noqa: BLE001 - whatever the model raises belongs to the caller, not to this thread
-            if len(batch) == 1:
-                batch[0][0].fail(error)
+            if len(items) == 1:
+                parts[0][0].fail(error)
                 return
-            for one in batch:  # one bad item must not fail its neighbours
-                self._serve([one])
+            for call, part in parts:  # one bad item must not fail its neighbours
+                for item in part:
+                    self._serve([(call, [item])])
             return
-        for (call, place), result in zip(batch, results, strict=True):
-            call.settle(place, result)
+        for call, part in parts:
+            call.settle(results[: len(part)])
+            results = results[len(part) :]
 
 
 def _await(future: Future[None], stop: Stop | None) -> None:

@@ -7,6 +7,8 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal
 
@@ -79,7 +81,7 @@ class SentenceEmbedder:
 
     def pack(self, texts: Sequence[str]) -> bytes:
         """The same vectors one after another, as 32-bit floats, little-endian."""
-        return b"".join(row.astype("<f4", copy=False).tobytes() for row in self._rows(texts))
+        return b"".join(row.data for row in self._rows(texts))
 
     def _rows(self, texts: Sequence[str]) -> list[Row]:
         return self._batcher.submit_all([("document", text) for text in texts])
@@ -103,13 +105,9 @@ class SentenceEmbedder:
         return [end for _, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
 
     def _encode(self, items: list[Item]) -> list[Row]:
-        vectors: dict[int, Row] = {}
-        kinds: tuple[Kind, ...] = ("query", "document")
-        for kind in kinds:
-            places = [place for place, item in enumerate(items) if item[0] == kind]
-            if places:
-                vectors.update(zip(places, self._run(kind, [items[place][1] for place in places]), strict=True))
-        return [vectors[place] for place in range(len(items))]
+        """Neighbours of one kind go together."""
+        runs = groupby(items, itemgetter(0))
+        return [row for kind, run in runs for row in self._run(kind, [text for _, text in run])]
 
     def _run(self, kind: Kind, texts: list[str]) -> list[Row]:
         encode = self._model.encode_query if kind == "query" else self._model.encode_document
@@ -122,7 +120,7 @@ class SentenceEmbedder:
             raise OutOfMemory from error
         except Exception as error:  # whatever the model raises is this job's failure
             raise EngineFailed(f"Embedding ended in {type(error).__name__}.") from error
-        return list(np.asarray(found, np.float32))
+        return list(np.asarray(found, "<f4"))
 
 
 def _load(source: str, device: str) -> SentenceTransformer:
