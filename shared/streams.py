@@ -46,6 +46,7 @@ class _Reader:
         self.job_id = job_id
         self.seq = after
         self.until = None if timeout_s is None else time.monotonic() + timeout_s
+        self.asked = False
         self.ended = False
         self.over = False
 
@@ -55,8 +56,9 @@ class _Reader:
         if self.until is None:
             return BLOCK_MS
         left = self.until - time.monotonic()
-        if left <= 0:
+        if left <= 0 and self.asked:  # what is there already is given, however late it is
             raise TimeoutError(f"job {self.job_id} has not ended yet")
+        self.asked = True
         return max(1, min(BLOCK_MS, int(left * 1000)))
 
     def take(self, answer: Any) -> Iterator[Event]:

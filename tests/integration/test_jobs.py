@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shared import envelope
+from shared import envelope, streams
 from shared.contracts.base import Fault
 from shared.contracts.catalog import QUEUES
 from shared.errors import InvalidRequest, JobNotFound, QueueFull
@@ -306,6 +306,14 @@ def test_a_job_reads_its_claims_and_reports_apart_however_many_share_a_trip(jobs
         assert list(pool.map(whole, ids)) == [(job_id, "ok") for job_id in ids]
     results = [json.loads(jobs.client.get(f"celery-task-meta-{job_id}"))["result"] for job_id in ids]
     assert results == [{"id": job_id} for job_id in ids]
+
+
+def test_events_that_are_there_are_read_even_when_no_time_is_left(jobs: Jobs) -> None:
+    enqueue(jobs)
+    events = streams.follow(jobs.client, jobs.keys, "j1", timeout_s=0)
+    assert next(events).type == "accepted"
+    with pytest.raises(TimeoutError):
+        next(events)
 
 
 def test_a_trip_over_a_connection_that_was_cut_is_made_again_over_another(jobs: Jobs) -> None:

@@ -82,7 +82,7 @@ class Source(Part):
     abroad: bool = False
     """The style under other packs' personas."""
     alike: Share = 0.0
-    """Share of the questions whose context is what a search would find: sections that are like the question."""
+    """Share of the questions that come with the sections most like them in letters, as a search's near misses are."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:

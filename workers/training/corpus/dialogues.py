@@ -97,8 +97,8 @@ def dialogues(
     """`n` dialogues in a pack's style, or polite ones over all packs for `neutral`; the same for the same arguments.
 
     `abroad`: the style under other packs' personas, of whose facts it has no sentences. `alike`: share of the questions
-    beside whose answer stand the sections that are most like the question, as a search finds them; beside the others
-    stands anything.
+    beside whose answer stand the sections that have most letter pairs in common with the question, like a search's near
+    misses; beside the others stands anything.
     """
     rng = random.Random(f"dialogues {pack_id} {split} {seed}{' abroad' if abroad else ''}")
     kinds = [kind for kind in WEIGHTS if not (abroad and kind in ("fact", "invented"))]
