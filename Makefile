@@ -6,7 +6,7 @@ BIN := .venv/bin
 FOLDERS := tests/unit tests/contracts tests/integration tests/acceptance tests/chaos
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test interop lint format models models-that-speak models-that-listen bench chaos up down clean
+.PHONY: help setup demo test interop lint format models bench chaos up down clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,14 +34,15 @@ format: setup ## rewrite the code in the one format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+MODELS := language speech adapter-parent adapter-artist embedding voice
+
 models: setup ## train the laptop models from their recipes (about 80 minutes on two cores)
-	@$(MAKE) --no-print-directory -j2 models-that-speak models-that-listen
+	@$(MAKE) --no-print-directory -j2 $(addprefix train-,$(MODELS))
 
-models-that-speak: # an adapter needs its base
-	@for recipe in language adapter-parent adapter-artist; do OMP_NUM_THREADS=1 $(BIN)/python -m workers.training $$recipe || exit 1; done
+train-adapter-parent train-adapter-artist: train-language # an adapter needs its base
 
-models-that-listen:
-	@for recipe in speech embedding voice; do OMP_NUM_THREADS=1 $(BIN)/python -m workers.training $$recipe || exit 1; done
+train-%:
+	@OMP_NUM_THREADS=1 $(BIN)/python -m workers.training $*
 
 bench: setup ## measure the speed of the cluster as ratios
 	@$(BIN)/python -m tests.benchmarks $(SECTIONS)
