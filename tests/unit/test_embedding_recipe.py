@@ -12,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from shared.errors import ConfigurationInvalid
 from shared.settings import settings
+from workers.training.__main__ import main
 from workers.training.corpus import PACKS, pairs
 from workers.training.corpus.facts import section_of
 from workers.training.embedding import EmbeddingRecipe, batches_of, train
@@ -58,6 +59,22 @@ def test_same_recipe_gives_the_same_weights(trained: tuple[Path, dict[str, objec
         for folder in (trained[0], tmp_path)
     )
     assert torch.allclose(first, second, atol=1e-5)
+
+
+def test_a_rerun_is_held_against_the_card(
+    trained: tuple[Path, dict[str, object]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, model = tmp_path / "small.yaml", tmp_path / "model"
+    recipe.write_text(RECIPE.model_dump_json(), encoding="utf-8")
+    assert main([str(recipe), "--out", str(model), "--again"]) == 1
+    assert "has no figures" in capsys.readouterr().err
+    model.mkdir()
+    figures = model / "figures.json"
+    for claimed, verdict in ((trained[1], 0), (trained[1] | {"training_loss": 9.0}, 1)):
+        figures.write_text(json.dumps(claimed), encoding="utf-8")
+        assert main([str(recipe), "--out", str(model), "--again"]) == verdict
+    assert "small.yaml: training_loss: 9.0 on the card" in capsys.readouterr().out
+    assert [file.name for file in model.iterdir()] == ["figures.json"], "nothing was replaced"
 
 
 def test_no_section_stands_twice_in_a_batch() -> None:

@@ -30,6 +30,7 @@ from workers.training.recipe import (
     read_recipe,
     recipe_path,
 )
+from workers.training.reproduction import apart
 from workers.training.tokenizer import SPECIAL, train_tokenizer
 
 SHAPE = Shape(vocabulary=384, width=32, depth=1, heads=1, feed_forward=32, positions=128)
@@ -312,3 +313,20 @@ def test_the_card_tells_recipe_seed_size_and_figures(tmp_path: Path) -> None:
         assert part in card
     other = recipe.model_copy(update={"seed": 8})
     assert recipe_hash(other) != recipe_hash(recipe)
+
+
+def test_a_rerun_may_differ_as_much_as_another_processor_makes_it() -> None:
+    card = {
+        "stages": [{"validation_loss": 0.5, "curve": [[1, 2.0]]}],
+        "held_out": {"fact_stated": 0.9, "samples": [{"kind": "fact"}]},
+        "parameters": 1000,
+        "minutes": 9,
+    }
+    near = {"stages": [{"validation_loss": 0.54}], "held_out": {"fact_stated": 0.83}, "parameters": 1000, "minutes": 1}
+    assert apart(card, near) == []
+    far = {"stages": [{"validation_loss": 0.56}], "held_out": {"fact_stated": 0.81}}
+    assert apart(card, far) == [
+        "stages.1.validation_loss: 0.5 on the card, 0.56 now",
+        "held_out.fact_stated: 0.9 on the card, 0.81 now",
+        "parameters: 1000 on the card, nothing now",
+    ]

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ from .recipe import (
     read_recipe,
     recipe_path,
 )
+from .reproduction import apart
 from .telling import Teller
 
 Figures = dict[str, Any]
@@ -86,6 +88,18 @@ def train(name: str, out: Path | None = None) -> Figures:
         _replace(target, fresh)
     watch.finish()
     return figures
+
+
+def train_again(name: str, out: Path | None = None) -> list[str]:
+    """Run a recipe once more beside its finished model and compare; what lies further apart than it may."""
+    path = recipe_path(name)
+    target = out or settings().models_path / _trainer(path).folder.format(name=_bare(path))
+    try:
+        shipped = json.loads((target / "figures.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationInvalid(f"{target} has no figures to compare with.", field="out") from error
+    with tempfile.TemporaryDirectory() as folder:
+        return apart(shipped, train(name, Path(folder) / "model"))
 
 
 def train_and_keep(path: Path, *, promote: bool = False) -> TrainResult:
@@ -164,7 +178,7 @@ def _replace(target: Path, fresh: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 0 when every recipe was trained, 130 when it was stopped."""
+    """Run the command; 0 when every recipe was trained (and gave its figures again), 130 when it was stopped."""
     options = _options(arguments)
     teller = Teller() if options.events else None
     try:
@@ -194,6 +208,10 @@ def _work(options: argparse.Namespace, teller: Teller | None) -> int:
     names = LAPTOP if options.recipe == "all" else (options.recipe,)
     if options.out and len(names) > 1:
         raise ConfigurationInvalid("--out goes with one recipe.", field="out")
+    if options.again:
+        differences = [f"{name}: {line}" for name in names for line in train_again(name, options.out)]
+        print("\n".join(differences) or "The figures are those on the card, within the bounds.")
+        return 1 if differences else 0
     for name in names:
         figures = _plan(name) if options.plan else train(name, options.out)
         print(json.dumps({"recipe": name, **figures}, ensure_ascii=False, indent=2))
@@ -206,6 +224,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("recipe", help=f"`all`, a file, or one of {known}")
     parser.add_argument("--out", type=Path, help="folder of the finished model; default: under the laptop models")
     parser.add_argument("--plan", action="store_true", help="say what memory the recipe needs, and train nothing")
+    parser.add_argument("--again", action="store_true", help="train beside the finished model and compare the figures")
     parser.add_argument("--keep", action="store_true", help="keep an adapter as a version, another model in the home")
     parser.add_argument("--promote", action="store_true", help="with --keep: serve the version if it passes")
     parser.add_argument("--named", action="store_true", help="with --keep: a recipe of the folders for jobs, no path")
