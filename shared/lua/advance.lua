@@ -2,7 +2,8 @@
 -- create further stages, append to short-term memory, finish.
 --
 -- ARGV  1 prefix  2 id  3 fence  4 end: '' | 'done' (this attempt is over) | 'wait' (over; the job goes on in its stages)
---       5 result (JSON, '' unless done): of this stage, for the stages behind it, or of the job  6 what stands around it in Celery's result: JSON up to the result ('' unless this ends the job)
+--       5 result (JSON, '' unless done): of this stage, for the stages behind it, or of the job
+--       6 Celery's result as JSON up to the place of that result, the object's last member; '' unless this ends the job
 --       7 with 'wait': the stage that ends the job, created once no other stage is open: JSON {id, task, queue, env}; else ''
 --       8 checkpoint: what a later attempt may go on from ('' for unchanged)
 --       9 number of this report, counted by the attempt; one that was applied before changes nothing more. 0: a mere heartbeat
