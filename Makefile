@@ -36,8 +36,8 @@ format: setup ## rewrite the code in the one format
 
 MODELS := language speech adapter-parent adapter-artist embedding voice
 
-models: setup ## train the laptop models from their recipes (about 80 minutes on two cores)
-	@$(MAKE) --no-print-directory -j2 $(addprefix train-,$(MODELS))
+models: setup ## train the laptop models from their recipes (about 85 minutes on two cores)
+	@$(MAKE) --no-print-directory -j3 $(addprefix train-,$(MODELS)) # three: both adapters beside the longest, speech
 
 train-adapter-parent train-adapter-artist: train-language # an adapter needs its base
 
