@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -138,11 +139,12 @@ def _transcribe_batched(path: str, count: int) -> float:
     return _timed(all_of_it)
 
 
-def _embed(texts: list[str], batch: int) -> float:
-    """sentence-transformers' own call, all texts at once."""
+def _embed(texts: list[str], batch: int, all_cores: bool) -> float:
+    """sentence-transformers' own call, all texts at once; its tokenizer on one thread, as everything here, or on all cores."""
     import torch
 
     model = _engine("embedder")._model
+    os.environ["TOKENIZERS_PARALLELISM"] = str(all_cores).lower()
 
     def run() -> None:
         with torch.inference_mode():

@@ -26,7 +26,7 @@ from .peers.workload import TOKENS
 LEVELS = (1, 8, 16, 64)
 ROUNDS, SINGLES, NAIVE_ROUNDS = (
     int(os.environ.get(f"BENCH_GENERATION_{name}", default))
-    for name, default in {"ROUNDS": 3, "SINGLES": 6, "NAIVE_ROUNDS": 1}.items()
+    for name, default in {"ROUNDS": 3, "SINGLES": 16, "NAIVE_ROUNDS": 1}.items()
 )
 TOP = int(os.environ.get("BENCH_GENERATION_TOP", LEVELS[-1]))
 """Jobs of the largest batch."""
