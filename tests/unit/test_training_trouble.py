@@ -9,7 +9,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +31,7 @@ from tests.support.training import Workshop, make_workshop, whole_environment
 from tests.support.waiting import until
 from workers.training import __main__ as command
 from workers.training import adapter, files, keeping, memory, recipe
-from workers.training.progress import Lines, Standing, Watch, watch
+from workers.training.progress import Lines, Standing, Watch, stopped_by_signals, watch
 
 pytestmark = pytest.mark.timeout(900)  # two of them start the whole command, which loads a lot
 
@@ -274,7 +273,7 @@ def test_a_version_that_does_not_pass_is_kept_and_not_served(workshop: Workshop,
 
 
 def test_other_data_begins_another_run(workshop: Workshop, tmp_path: Path) -> None:
-    watch.stop.set()
+    watch.stopping = True
     try:
         with pytest.raises(JobCancelled, match="after step 1; its checkpoint is kept"):
             run(workshop, "adapter-stopped")
@@ -287,7 +286,7 @@ def test_other_data_begins_another_run(workshop: Workshop, tmp_path: Path) -> No
             run(workshop, "adapter-stopped", data=data)
         assert len(checkpoints(tmp_path)) == 2
     finally:
-        watch.stop.clear()
+        watch.stopping = False
     again = run(workshop, "adapter-stopped")
     assert again.figures["steps"] == 6
 
@@ -349,14 +348,27 @@ def test_lines_of_progress_come_now_and_then(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == "step 5/10 loss 1.2500 lr 1.00e-03 eta 1.5 min\n"
 
 
-def test_a_training_is_stopped_from_another_thread() -> None:
+def test_a_stopped_training_ends_between_two_steps() -> None:
     own, kept = Watch(), []
     own.check(None, 0)
-    threading.Thread(target=own.stop.set).start()
-    until(own.stop.is_set, "it was told")
+    own.stopping = True
     keep: Callable[[], None] = lambda: kept.append(1)  # noqa: E731
     with pytest.raises(JobCancelled, match="after step 7; its checkpoint is kept"):
         own.check(keep, 7)
     assert kept == [1]
     with pytest.raises(JobCancelled, match="begin anew"):
         own.check(None, 7)
+
+
+def test_signals_that_fall_into_each_other_stop_a_training_too() -> None:
+    """A killed parent's threads die one by one, and each sends its children the signal."""
+    storm = "import os, sys, time; [(os.kill(int(sys.argv[1]), 15), time.sleep(1e-4)) for _ in range(5000)]"
+    try:
+        with stopped_by_signals():
+            senders = [subprocess.Popen([sys.executable, "-c", storm, str(os.getpid())]) for _ in range(2)]
+            while any(sender.poll() is None for sender in senders):
+                pass
+        with pytest.raises(JobCancelled):
+            watch.check(None, 1)
+    finally:
+        watch.stopping = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,7 +63,8 @@ class Watch:
         """Lines for people; nobody stops it."""
         self.listener: Listener = Lines()
         self.stage = ""
-        self.stop = threading.Event()
+        self.stopping = False
+        """Set by a signal's handler. No `Event`: a second signal meanwhile would wait for its lock in vain."""
         self.at_end: list[Callable[[], None]] = []
         """What is to be done once the model stands where it belongs: checkpoints go, and not a moment earlier."""
 
@@ -79,7 +79,7 @@ class Watch:
 
     def check(self, keep: Callable[[], None] | None, step: int) -> None:
         """Between two steps: where the training is to stop, `keep` its checkpoint and raise `JobCancelled`."""
-        if self.stop.is_set():
+        if self.stopping:
             if keep is not None:
                 keep()
             kept = "its checkpoint is kept" if keep else "it is short enough to begin anew"
@@ -95,7 +95,7 @@ def stopped_by_signals() -> Iterator[None]:
     """SIGTERM and Ctrl-C end the training after the step that it is making."""
 
     def stop(_number: int, _frame: object) -> None:
-        watch.stop.set()
+        watch.stopping = True
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
