@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Generic, TypeVar
 
 from shared.errors import EngineFailed, JobCancelled
@@ -145,9 +146,9 @@ class MicroBatcher(Generic[T, R]):
                 for item in part:
                     self._serve([(call, [item])])
             return
+        rest = iter(results)
         for call, part in parts:
-            call.settle(results[: len(part)])
-            results = results[len(part) :]
+            call.settle(list(islice(rest, len(part))))
 
 
 def _await(future: Future[None], stop: Stop | None) -> None:
