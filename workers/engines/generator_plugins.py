@@ -15,13 +15,12 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 ENTRY_POINTS = Path(__file__).with_name("entry_points")
 """Folder that makes the plugins discoverable."""
 REPORT = f"{__name__}.PluginReport"
 """Worker extension through which the host asks what was applied."""
-EXPECTED = frozenset({"mask_base_rows", "end_with_host"})
+EXPECTED = frozenset({"multiply_adapters", "end_with_host"})
 """Names of the plugins without which the engine must not serve."""
 PR_SET_PDEATHSIG = 1
 
@@ -34,28 +33,14 @@ def make_discoverable() -> None:
         sys.path.append(str(ENTRY_POINTS))
 
 
-def mask_base_rows() -> None:
-    """Keep adapters out of the rows that asked for none.
-
-    On a CPU, vLLM looks up a row's adapter by its slot; a row without one has slot -1, which Python reads as the last
-    slot. As soon as that one is filled, base requests in a mixed batch are answered with its weights. What such a row
-    takes from an adapter is set to zero here. On a GPU other kernels run, which know about -1.
-    """
-    from vllm.lora.ops import torch_ops
-    from vllm.lora.ops.torch_ops import lora_ops
+def multiply_adapters() -> None:
+    """Have adapters computed by `cpu_adapters` where there is no accelerator, whose own kernels are right and fast."""
     from vllm.lora.punica_wrapper import punica_cpu
 
-    if "mask_base_rows" in _applied:
-        return
-    shrink = lora_ops.bgmv_shrink
+    from .cpu_adapters import AdaptersOnCpu
 
-    def masked(inputs: Any, weights: Any, output: Any, slots: Any, scaling: float = 1.0) -> None:
-        shrink(inputs, weights, output, slots, scaling)
-        output.masked_fill_((slots < 0).unsqueeze(1), 0)
-
-    for module in (lora_ops, torch_ops, punica_cpu):
-        vars(module)["bgmv_shrink"] = masked
-    _applied.add("mask_base_rows")
+    vars(punica_cpu)["PunicaWrapperCPU"] = AdaptersOnCpu
+    _applied.add("multiply_adapters")
 
 
 def end_with_host() -> None:
