@@ -141,8 +141,12 @@ class Keeper:
         self._renew([attempt for attempt in self._snapshot() if attempt.claim.root == root])
 
 
+REST, LONGEST_REST_S = 8, 0.25
+"""The flusher rests `llm_flush_ms`, or so many times as long as sending took: many replies come in longer pieces."""
+
+
 class Flusher:
-    """Sends what attempts have buffered: the first piece at once, then everything of `llm_flush_ms` together."""
+    """Sends what attempts have buffered: the first piece at once, then what gathers in a rest."""
 
     def __init__(self) -> None:
         """Start the thread."""
@@ -172,6 +176,7 @@ class Flusher:
             self._ring.wait()
             self._ring.clear()
             self._first.clear()
+            began = time.monotonic()
             with self._lock:
                 dirty, self._dirty = list(self._dirty.values()), {}
             try:
@@ -182,7 +187,7 @@ class Flusher:
                 for attempt in dirty:
                     if attempt.verdict == "ok":
                         self.add(attempt)
-            self._first.wait(self._pause)
+            self._first.wait(max(self._pause, min(LONGEST_REST_S, REST * (time.monotonic() - began))))
 
     def _send(self, dirty: list[Attempt]) -> None:
         with contextlib.ExitStack() as held:
