@@ -151,7 +151,7 @@ class BatchingGenerator:
         run = _Run(
             id=f"{request_id}.{next(self._numbers)}",
             prompt=prompt,
-            params=self._params(request, self._room(len(prompt), request.sampling)),
+            params=self._params(request, self._room(len(prompt), request.sampling), streamed=on_text is not None),
             tenant=request.tenant,
             adapter=adapter,
             stop=stop,
@@ -225,7 +225,7 @@ class BatchingGenerator:
             )
         return min(room, sampling.max_tokens)
 
-    def _params(self, request: GenerateRequest, max_tokens: int) -> SamplingParams:
+    def _params(self, request: GenerateRequest, max_tokens: int, *, streamed: bool) -> SamplingParams:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -241,6 +241,7 @@ class BatchingGenerator:
             stop=list(sampling.stop),
             seed=sampling.seed,
             output_kind=RequestOutputKind.DELTA,
+            stream_interval=None if streamed else max_tokens,  # the first token, whose time is told, then all others
             structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
         )
 
