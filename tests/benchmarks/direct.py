@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 from shared.contracts.base import BlobRef
@@ -139,11 +140,19 @@ def _transcribe_batched(path: str, count: int) -> float:
     return _timed(all_of_it)
 
 
+@cache
+def _library() -> Any:
+    """sentence-transformers as it comes."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(settings().model(settings().embed_model), device="cpu")
+
+
 def _embed(texts: list[str], batch: int, all_cores: bool) -> float:
     """sentence-transformers' own call, all texts at once; its tokenizer on one thread, as everything here, or on all cores."""
     import torch
 
-    model = _engine("embedder")._model
+    model = _library()
     os.environ["TOKENIZERS_PARALLELISM"] = str(all_cores).lower()
 
     def run() -> None:
