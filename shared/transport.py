@@ -5,13 +5,15 @@ Differences to Kombu's Redis channel (pinned version; `tests/contracts/test_tran
 - every popped message of the catalog's queues is checked before Celery sees it;
 - no `unacked` bookkeeping. The job record already recovers a message whose worker dies (see `shared.jobs`), and the
   stock restore on a lost connection is what runs jobs twice. An unclaimed message is handed back on the way out;
-- where messages stand in line, a few are taken together: going round Celery's loop costs as much as a message;
+- where messages stand in line, a few are taken together, and threads that are free take the next one themselves
+  (`workers.pool`): going round Celery's loop costs as much as a message;
 - a Redis that is gone or refuses is asked again in short steps.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import time
 from functools import cache
@@ -31,6 +33,7 @@ from .contracts.catalog import QUEUES
 from .endpoint import Endpoint
 from .errors import BadSignature, InvalidMessage, MaeariError
 from .jobs import Jobs
+from .lane import OwnConnections
 from .settings import settings
 
 log = logging.getLogger(__name__)
@@ -72,6 +75,7 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
 
     Message = ReadMessage
     _takes_more = True
+    _turns = itertools.count()
 
     def _brpop_read(self, **options: Any) -> bool:
         try:
@@ -118,11 +122,51 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
             self._takes_more = False
             return []
 
+    def take(self) -> Any:
+        """For a thread that is free: the next message of a line, which counts as delivered; None where none stands.
+
+        An interactive message of any queue comes before a batch one, and queues have their turns.
+        """
+        queues = [queue for queue in tuple(self._active_queues) if queue in QUEUES]
+        if not queues or not self._takes_more:
+            return None
+        turn = next(self._turns) % len(queues)
+        queues = queues[turn:] + queues[:turn]
+        keys = [self._q_for_pri(queue, priority) for priority in self.priority_steps for queue in queues]
+        found = self._asked("LMPOP", len(keys), *keys, "RIGHT")
+        if not found:
+            return None
+        key, (raw,) = found
+        payload = _guard(raw, bytes_to_str(key).rsplit(self.sep, 1)[0])
+        if payload is None:
+            return None
+        message = self.Message(payload, channel=self)
+        self.qos.append(message, message.delivery_tag)
+        return message
+
+    def _asked(self, *command: Any) -> Any:
+        """Redis's answer; None where it has trouble, of which Celery's loop hears as well, or knows no such command."""
+        try:
+            answer = _raw().ask([command])[0]
+        except redis.RedisError:
+            return None
+        if isinstance(answer, redis.ResponseError):
+            forbidden = isinstance(answer, redis.exceptions.NoPermissionError)
+            self._takes_more = not forbidden and "unknown command" not in str(answer)
+            return None
+        return answer
+
     def _restore(self, message: Any, leftmost: bool = False) -> None:  # noqa: ARG002 - Kombu's signature
         """Where it cannot go back now, the record brings it back; Kombu would write the message to a file."""
         if message.headers and message.delivery_info.get("routing_key") in QUEUES:
             with contextlib.suppress(redis.RedisError):
                 _impatient().hand_back(message.headers["id"])
+
+
+@cache
+def _raw() -> OwnConnections:
+    """Connections of threads that take messages, byte by byte as they are."""
+    return OwnConnections(connection.connect(settings().redis_url, patience_s=0.0, decode_responses=False))
 
 
 @cache

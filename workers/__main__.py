@@ -27,6 +27,7 @@ def _environment() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ["CELERY_CUSTOM_WORKER_POOL"] = "workers.pool:LinePool"  # where Celery looks for `--pool custom`
 
 
 def main() -> None:

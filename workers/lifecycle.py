@@ -183,7 +183,8 @@ def run(role: Role, name: str) -> None:
     components.Pool.requires = (*(components.Pool.requires or ()), step)
 
     @signals.worker_ready.connect(weak=False)
-    def _ready(**_: Any) -> None:
+    def _ready(sender: Any, **_: Any) -> None:
+        sender.pool.consumer = sender
         herald.become("ready")
         threading.Thread(target=_watch, args=(herald,), name="watch", daemon=True).start()
         if role.keeps_house:
@@ -198,6 +199,7 @@ def run(role: Role, name: str) -> None:
 
 
 def _command_line(role: Role, name: str) -> list[str]:
-    options = ["worker", "--hostname", name, "--queues", ",".join(role.queues), "--pool", role.pool]
+    pool = "custom" if role.pool == "threads" else role.pool
+    options = ["worker", "--hostname", name, "--queues", ",".join(role.queues), "--pool", pool]
     options += ["--concurrency", str(role.concurrency), "--loglevel", settings().log_level]
     return ["--quiet", *options, "--without-gossip", "--without-mingle"]

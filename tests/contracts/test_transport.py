@@ -18,6 +18,7 @@ from typing import Any
 import kombu
 import kombu.transport.redis as stock
 import pytest
+import redis
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from celery.result import AsyncResult
@@ -32,6 +33,7 @@ from shared.contracts.base import Fault
 from shared.contracts.catalog import CATALOG, QUEUES
 from shared.jobs import Claim, Jobs, Report
 from shared.keys import BATCH, CELERY_RESULT, Keys, queue_list
+from shared.lane import OwnConnections
 from tests.support.servers import RedisServer, free_port
 from tests.support.waiting import until
 
@@ -208,6 +210,65 @@ def test_without_the_right_to_take_more_one_is_taken_at_a_time(
             narrow.drain_events(timeout=5)
             assert len(taken) == count
     jobs.client.acl_deluser("narrow")
+
+
+@pytest.fixture
+def line(
+    connection: kombu.Connection, jobs: Jobs, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """A channel on which free threads take messages of two queues."""
+    own = OwnConnections(redis.Redis.from_url(redis_server.url))
+    monkeypatch.setattr(transport, "_raw", lambda: own)
+    monkeypatch.setattr(transport.connection, "jobs", lambda: jobs)
+    queues = [kombu.Queue(name, exchange="", routing_key=name) for name in ("rag", "knowledge")]
+    with connection.Consumer(queues, callbacks=[lambda *_: None], accept=["json"]) as consumer:
+        yield consumer.channel
+
+
+def test_a_free_thread_takes_interactive_messages_first_and_queues_have_their_turns(line: Any, jobs: Jobs) -> None:
+    for number in range(3):
+        tenant = {"tenant": f"t{number}"}
+        jobs.enqueue(f"slow{number}", "rag.embed", REQUEST | tenant, tenant=f"t{number}", priority=BATCH)
+        jobs.enqueue(f"fast{number}", "rag.embed", REQUEST | tenant, tenant=f"t{number}")
+        jobs.enqueue(f"other{number}", "knowledge.list", {"pack": "parent"} | tenant, tenant=f"t{number}")
+    taken = [line.take() for _ in range(9)]
+    ids = [message.headers["id"] for message in taken]
+    assert {name.rstrip("012") for name in ids[:6]} == {"fast", "other"} and {*ids[:2]} == {"fast0", "other0"}
+    assert ids[6:] == ["slow0", "slow1", "slow2"]
+    assert line.take() is None
+    assert len(line.qos._delivered) == 9, "they count as what the worker holds"
+    assert [message.payload for message in taken] == [envelope.NO_BODY] * 9
+
+
+def test_a_free_thread_buries_what_cannot_be_run(line: Any, jobs: Jobs) -> None:
+    jobs.client.lpush("rag", '{"no": "message"}')
+    assert line.take() is None
+    assert [letter.queue for letter in jobs.dead()] == ["rag"]
+
+
+@pytest.mark.parametrize("answer", [redis.exceptions.NoPermissionError("no"), redis.ResponseError("unknown command")])
+def test_where_free_threads_may_not_take_they_stop_asking(
+    line: Any, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, answer: Exception
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(transport._raw(), "ask", lambda commands: asked.append(commands) or [answer])
+    jobs.enqueue("j1", "rag.embed", REQUEST, tenant="acme")
+    assert line.take() is None and line.take() is None
+    assert len(asked) == 1
+
+
+def test_a_free_thread_that_finds_redis_gone_leaves_it_to_the_loop(
+    line: Any, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs.enqueue("j1", "rag.embed", REQUEST, tenant="acme")
+    with monkeypatch.context() as broken:
+        broken.setattr(transport._raw(), "ask", _raise_connection_error)
+        assert line.take() is None
+    assert line.take().headers["id"] == "j1"
+
+
+def _raise_connection_error(_: Any) -> Any:
+    raise redis.ConnectionError
 
 
 def test_what_was_taken_and_not_acknowledged_goes_back_when_the_channel_closes(

@@ -243,6 +243,7 @@ NOT_FOR_PRODUCERS: dict[str, Call] = {
     "a key of its own making": lambda c: c.set("spring.x", 1),
     "take a message": lambda c: c.brpop(["turns"], timeout=1),
     "take a message at once": lambda c: c.rpop("turns"),
+    "take the next message": lambda c: c.lmpop(1, "turns", direction="RIGHT"),
     "read a queue": lambda c: c.lrange("turns", 0, -1),
     "look into a queue": lambda c: c.lindex("turns", -1),
     "remove from a queue": lambda c: c.lrem("turns", 0, "x"),
