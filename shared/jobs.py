@@ -6,6 +6,7 @@ is not enough: docs/decisions/0001-job-records.md.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -140,6 +141,18 @@ class Jobs:
         """Calls that many threads make share trips."""
         self._lane = Lane(self._carry)
         self._own = OwnConnections(self.client)
+
+    def ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Redis's answers, as it gives them, to commands that only read; one trip."""
+        with contextlib.suppress(redis.RedisError):
+            answers = self._own.ask(commands)
+            if not any(isinstance(answer, redis.RedisError) for answer in answers):
+                return answers
+        again = self.client.pipeline(transaction=False)  # with redis-py's patience
+        for command in commands:
+            again.execute_command(*command)
+        found: list[Any] = again.execute()
+        return found
 
     def run(self, script: str, *args: Any) -> Any:
         """Run a script of `lua/`."""

@@ -112,7 +112,7 @@ class Producer:
         Raises `JobNotFound`, `TimeoutError`, `BrokerUnavailable`; call it again behind the last event then.
         """
         with reaching():
-            yield from streams.follow(self._client, self.jobs.keys, job_id, after=after, timeout_s=timeout_s)
+            yield from streams.follow(self.jobs, job_id, after=after, timeout_s=timeout_s)
 
     def result(self, job_id: str, *, timeout_s: float | None = None) -> dict[str, Any]:
         """The job's result, waited for. Raises the error that the job failed with, `JobNotFound`, `TimeoutError`."""
@@ -127,9 +127,7 @@ class Producer:
 
     @reaching()
     def _stored(self, job_id: str) -> dict[str, Any] | None:
-        both = self._client.pipeline(transaction=False)
-        both.get(CELERY_RESULT + job_id).hget(self.jobs.keys.job(job_id), "fault")
-        stored, fault = both.execute()
+        stored, fault = self.jobs.ask([("GET", CELERY_RESULT + job_id), ("HGET", self.jobs.keys.job(job_id), "fault")])
         if fault:
             raise error_of(Fault.model_validate_json(fault))
         if stored:

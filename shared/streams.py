@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -12,6 +12,9 @@ from . import codec
 from .contracts.events import EVENT, TERMINAL, Event
 from .errors import JobNotFound
 from .keys import Keys
+
+if TYPE_CHECKING:
+    from .jobs import Jobs
 
 BLOCK_MS = 2_000
 """Milliseconds of one blocking read; far below any socket timeout."""
@@ -22,11 +25,16 @@ def _events(job_id: str, answer: Any) -> list[tuple[int, Event | None]]:
     found: list[tuple[int, Event | None]] = []
     rows = answer.values() if isinstance(answer, dict) else (rows for _, rows in answer or [])
     for entries in rows:
-        # redis-py nests a stream's entries once more under RESP3
-        for entry, values in entries[0] if entries and isinstance(entries[0], list) else entries:
+        for entry, values in entries[0] if _nested(entries) else entries:
             seq = int(entry.split("-")[0])
-            found.append((seq, _event(job_id, seq, values)))
+            named = values if isinstance(values, dict) else dict(zip(values[::2], values[1::2], strict=True))
+            found.append((seq, _event(job_id, seq, named)))
     return found
+
+
+def _nested(entries: Any) -> bool:
+    """Under RESP3 redis-py wraps a stream's entries once more; an entry in Redis's own form begins with its id."""
+    return bool(entries) and isinstance(entries[0], list) and not isinstance(entries[0][0], str)
 
 
 def _event(job_id: str, seq: int, values: dict[str, str]) -> Event | None:
@@ -81,18 +89,18 @@ class _Reader:
             self.over = True
 
 
-def follow(client: Any, keys: Keys, job_id: str, *, after: int = 0, timeout_s: float | None = None) -> Iterator[Event]:
+def follow(jobs: Jobs, job_id: str, *, after: int = 0, timeout_s: float | None = None) -> Iterator[Event]:
     """A job's events behind sequence number `after`, as they come, up to and with the terminal one.
 
     Survives lost connections: it goes on behind the last event that was read. Raises `JobNotFound`, `TimeoutError`.
     """
-    reader = _Reader(keys, job_id, after, timeout_s)
+    reader = _Reader(jobs.keys, job_id, after, timeout_s)
     while not reader.ended:
-        answer = client.xread({reader.key: f"{reader.seq}-0"}, block=reader.block_ms())
+        answer = jobs.ask([("XREAD", "BLOCK", reader.block_ms(), "STREAMS", reader.key, f"{reader.seq}-0")])[0]
         if answer:
             yield from reader.take(answer)
         else:
-            reader.nothing_came(client.hget(reader.record, "state"))
+            reader.nothing_came(jobs.client.hget(reader.record, "state"))
 
 
 async def follow_async(

@@ -131,7 +131,7 @@ def test_a_reader_passes_over_events_and_fields_that_it_does_not_know(redis_serv
     )
     for number, (kind, data) in enumerate(entries, 1):
         client.xadd(keys.events("newer"), {"type": kind, "at": 1, "data": json.dumps(data)}, id=f"{number}-0")
-    assert [(e.type, e.seq) for e in streams.follow(client, keys, "newer", timeout_s=60)] == [
+    assert [(e.type, e.seq) for e in streams.follow(Jobs(client, keys), "newer", timeout_s=60)] == [
         ("accepted", 1),
         ("done", 3),
     ]
@@ -180,5 +180,5 @@ def test_two_releases_work_on_the_same_records(
         ending = last.claim(final.id, "d")
         assert isinstance(ending, Claim)
         assert first.report(ending, Report(ending="done", result={"n": 2}, ends_job=True, number=1)) == "ok"
-        assert [e.type for e in streams.follow(client, new.keys, job_id, timeout_s=60)][-1] == "done"
+        assert [e.type for e in streams.follow(new, job_id, timeout_s=60)][-1] == "done"
         assert client.zcard(new.keys.open) == 0

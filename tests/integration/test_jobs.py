@@ -310,7 +310,7 @@ def test_a_job_reads_its_claims_and_reports_apart_however_many_share_a_trip(jobs
 
 def test_events_that_are_there_are_read_even_when_no_time_is_left(jobs: Jobs) -> None:
     enqueue(jobs)
-    events = streams.follow(jobs.client, jobs.keys, "j1", timeout_s=0)
+    events = streams.follow(jobs, "j1", timeout_s=0)
     assert next(events).type == "accepted"
     with pytest.raises(TimeoutError):
         next(events)
