@@ -7,7 +7,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from huggingface_hub import try_to_load_from_cache
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
+from torch.nn.functional import normalize
 
 from shared.contracts.base import EngineInfo
 from shared.errors import ConfigurationInvalid, EngineFailed, MaeariError, OutOfMemory
@@ -58,8 +59,9 @@ class SentenceEmbedder:
             version=_version(source),
             device=str(self._model.device),
         )
+        self._table = _Table.of(self._model)
         # Other models' tokenizers are set up for every batch, which two threads must not do at a time.
-        at_a_time = TABLE_BATCHES if _quicken(self._model) else 1
+        at_a_time = 1 if self._table is None else TABLE_BATCHES
         self._batcher: MicroBatcher[Item, Row] = MicroBatcher(self._encode, chosen.embed_batch, "embedder", at_a_time)
         self._queries: OrderedDict[str, list[float]] = OrderedDict()
         self._lock = threading.Lock()
@@ -117,9 +119,13 @@ class SentenceEmbedder:
 
     def _run(self, kind: Kind, texts: list[str]) -> list[Row]:
         encode = self._model.encode_query if kind == "query" else self._model.encode_document
+        found: Any
         try:
             with torch.inference_mode():
-                found = encode(texts, batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False)
+                if self._table is not None:
+                    found = self._table.encode(texts)
+                else:
+                    found = encode(texts, batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False)
         except MaeariError:
             raise
         except torch.OutOfMemoryError as error:
@@ -148,26 +154,31 @@ def _tokenizer(model: SentenceTransformer) -> Tokenizer:
     return copy
 
 
-class _WithoutPlaces:
-    """A tokenizer that does not note where each token stands, a quarter of its work."""
+class _Table:
+    """A model that is a table of vectors alone, looked up without what the library does around it for other models.
 
-    def __init__(self, own: Tokenizer) -> None:
-        self._own = own
+    For short texts that is most of the time, and the places of tokens, which are not noted here, are a quarter of it.
+    """
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._own, name)
+    def __init__(self, model: SentenceTransformer) -> None:
+        table = model[0]
+        assert isinstance(table, StaticEmbedding)
+        self._tokenizer: Any = table.tokenizer
+        self._vectors = table.embedding
 
-    def encode_batch(self, texts: list[str], **options: Any) -> Any:
-        return self._own.encode_batch_fast(texts, **options)
+    @classmethod
+    def of(cls, model: SentenceTransformer) -> _Table | None:
+        """None where the model is more than a table on this processor."""
+        plain = len(model) == 1 and isinstance(model[0], StaticEmbedding) and not any(model.prompts.values())
+        return cls(model) if plain and model.device.type == "cpu" else None
 
-
-def _quicken(model: SentenceTransformer) -> bool:
-    """Whether it is a table of vectors, which then asks no more of its tokenizer than it uses."""
-    table = model[0]
-    if not isinstance(table, StaticEmbedding):
-        return False
-    vars(table)["tokenizer"] = _WithoutPlaces(table.tokenizer)
-    return True
+    def encode(self, texts: list[str]) -> torch.Tensor:
+        """(texts, dimension): vectors of unit length."""
+        tokens = [found.ids for found in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        ends = np.cumsum([len(ids) for ids in tokens])
+        flat = np.fromiter(chain.from_iterable(tokens), np.int64, int(ends[-1]))
+        starts = np.concatenate(([0], ends[:-1]))
+        return normalize(self._vectors(torch.from_numpy(flat), torch.from_numpy(starts)), dim=-1)
 
 
 def _version(source: str) -> str:
