@@ -26,9 +26,8 @@ from .peers.environment import Peers, ensure
 from .peers.workload import TOKENS
 
 LEVELS = (1, 8, 16, 64)
-ROUNDS, SINGLES, NAIVE_ROUNDS = (
-    int(os.environ.get(f"BENCH_GENERATION_{name}", default))
-    for name, default in {"ROUNDS": 3, "SINGLES": 16, "NAIVE_ROUNDS": 1}.items()
+ROUNDS, SINGLES = (
+    int(os.environ.get(f"BENCH_GENERATION_{name}", default)) for name, default in {"ROUNDS": 4, "SINGLES": 8}.items()
 )
 TOP = int(os.environ.get("BENCH_GENERATION_TOP", LEVELS[-1]))
 """Jobs of the largest batch."""
@@ -52,7 +51,6 @@ class Contender:
     """A server with its client, or an engine in the client itself."""
 
     streams = True
-    rounds = ROUNDS
 
     def __init__(self, name: str, folder: Path, python: str = sys.executable) -> None:
         """Start what there is to start."""
@@ -98,18 +96,13 @@ class Contender:
             raise RuntimeError(f"{self.name} gave {answer['tokens']} tokens instead of {count * TOKENS}")
         return answer
 
-    def round(self) -> None:
-        """Every level; single jobs one after another."""
+    def turn(self, level: int, *, streamed: bool) -> None:
+        """Jobs of a level, warm; single ones one after another. Then it is frozen again."""
         self.thaw()
-        self.run(4, streamed=True)
-        for level in LEVELS:
-            count = min(level, TOP)
-            found = [self.run(count, streamed=True) for _ in range(SINGLES if level == 1 else 1)]
-            self._keep(level, True, found)
-        self._keep(LEVELS[-1], False, [self.run(TOP, streamed=False)] if self.streams else found)
+        self.run(4, streamed=streamed)
+        runs = SINGLES if level == 1 else 1
+        found = [self.run(min(level, TOP), streamed=streamed) for _ in range(runs)]
         self.freeze()
-
-    def _keep(self, level: int, streamed: bool, found: list[dict[str, Any]]) -> None:
         rate = sum(one["tokens"] for one in found) / sum(one["seconds"] for one in found)
         self.rates.setdefault((level, streamed), []).append(rate)
         firsts = [first for one in found for first in one["ttft_ms"]]
@@ -164,7 +157,6 @@ class Naive(Contender):
     """A task per reply."""
 
     streams = False
-    rounds = NAIVE_ROUNDS
 
     def start(self) -> Child:
         """A solo worker."""
@@ -248,16 +240,17 @@ class Field:
 
 
 def measure(folder: Path) -> Section:
-    """Alternating rounds of all."""
+    """Level by level, everybody in turn: what is compared was measured within seconds."""
     section = Section()
     field_ = Field(folder, section, ensure())
     try:
         for name, kind, needs in _ENTRIES:
             field_.enter(name, kind, needs)
-        for number_ in range(ROUNDS):
-            for contender in field_.here:
-                if number_ < contender.rounds:
-                    contender.round()
+        for level, streamed in [(level, True) for level in LEVELS] + [(LEVELS[-1], False)]:
+            for round_ in range(ROUNDS):
+                for contender in field_.here:
+                    if contender.name != NAIVE or not round_:  # it takes as long as all others together
+                        contender.turn(level, streamed=streamed)
     finally:
         field_.close()
     _report(section, {contender.name: contender for contender in field_.here})
@@ -312,14 +305,15 @@ def _report(section: Section, here: dict[str, Contender]) -> None:
         "any interruption. HTTP servers are sent token ids, which spares them the tokenizing that the cluster does."
     )
     levels = [str(level) for level in LEVELS]
-    series = {n: [median(c.rates[level, True]) for level in LEVELS] for n, c in here.items()}
-    caption = "Tokens per second against jobs at a time; every token streamed where a contender can."
+    shown = {name: contender for name, contender in here.items() if not name.endswith(PLUGIN)}
+    series = {n: [median(c.rates[level, True]) for level in LEVELS] for n, c in shown.items()}
+    caption = "Tokens per second against jobs at a time, streamed where a contender can; servers as they come."
     section.pictures.append(
         {"kind": "lines", "file": "bench-generation.svg", "caption": caption, "x": levels, "series": series}
         | {"unit": "tokens/s", "x_label": "jobs at a time"}
     )
     caption = "Time to the first token of 16 jobs that come at once: share of jobs that have theirs."
-    series_of_firsts = {name: sorted(c.firsts[16]) for name, c in here.items() if c.firsts.get(16)}
+    series_of_firsts = {name: sorted(c.firsts[16]) for name, c in shown.items() if c.firsts.get(16)}
     section.pictures.append(
         {"kind": "distribution", "file": "bench-ttft.svg", "caption": caption, "unit": "ms", "series": series_of_firsts}
     )

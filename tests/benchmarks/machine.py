@@ -69,8 +69,9 @@ class Watch:
         mine = psutil.Process()
         own = {mine.pid, *(child.pid for child in mine.children(recursive=True))}
         found = {}
-        for process in psutil.process_iter(["pid", "name", "cpu_times"]):
+        for process in psutil.process_iter(["pid", "name", "cpu_times", "status"]):
             times = process.info["cpu_times"]
-            if process.pid not in own and times is not None:
+            ended = process.info["status"] == psutil.STATUS_ZOMBIE  # this run's own, left to the first process
+            if process.pid not in own and times is not None and not ended:
                 found[process.pid] = (process.info["name"], times.user + times.system)
         return found
