@@ -86,7 +86,9 @@ class LinePool(TaskPool):
         if stopping or self.consumer is None or self.executor._work_queue.qsize():
             return
         channel = getattr(self.consumer.task_consumer, "channel", None)
-        message = channel.take() if channel is not None else None
+        if channel is None or channel.qos.can_consume():  # with threads to spare, the loop itself waits for messages
+            return
+        message = channel.take()
         if message is None:
             return
         try:
