@@ -1,7 +1,7 @@
 """Whether a rerun of a recipe gives the figures on its card.
 
-On one kind of processor a rerun gives the same to the last digit: data, order and first weights follow from the seed.
-Elsewhere sums are rounded otherwise, which moves a loss a little and turns a few of the examined cases.
+Data, order and first weights follow from the seed. On another processor sums are rounded otherwise, which moves a loss
+a little and turns a few of the examined cases.
 """
 
 from __future__ import annotations
