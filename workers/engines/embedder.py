@@ -34,9 +34,6 @@ QUERY_CACHE = 1024
 PROFILE_TOKENS = 512
 """Tokens of the longest chunk that a profile makes."""
 
-TABLE_BATCHES = 2
-"""Batches at a time where the model is a table of vectors and nearly all of the work is the tokenizer's."""
-
 Kind = Literal["query", "document"]
 Item = tuple[Kind, str]
 Row = npt.NDArray[np.float32]
@@ -60,9 +57,7 @@ class SentenceEmbedder:
             device=str(self._model.device),
         )
         self._table = _Table.of(self._model)
-        # Other models' tokenizers are set up for every batch, which two threads must not do at a time.
-        at_a_time = 1 if self._table is None else TABLE_BATCHES
-        self._batcher: MicroBatcher[Item, Row] = MicroBatcher(self._encode, chosen.embed_batch, "embedder", at_a_time)
+        self._batcher: MicroBatcher[Item, Row] = MicroBatcher(self._encode, chosen.embed_batch, "embedder")
         self._queries: OrderedDict[str, list[float]] = OrderedDict()
         self._lock = threading.Lock()
         longest = self._model.max_seq_length
