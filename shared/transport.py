@@ -75,6 +75,7 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
 
     Message = ReadMessage
     _takes_more = True
+    _threads_take = True
     _turns = itertools.count()
 
     def _brpop_read(self, **options: Any) -> bool:
@@ -128,7 +129,7 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
         An interactive message of any queue comes before a batch one, and queues have their turns.
         """
         queues = [queue for queue in tuple(self._active_queues) if queue in QUEUES]
-        if not queues or not self._takes_more:
+        if not queues or not self._threads_take:
             return None
         turn = next(self._turns) % len(queues)
         queues = queues[turn:] + queues[:turn]
@@ -152,7 +153,7 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
             return None
         if isinstance(answer, redis.ResponseError):
             forbidden = isinstance(answer, redis.exceptions.NoPermissionError)
-            self._takes_more = not forbidden and "unknown command" not in str(answer)
+            self._threads_take = not forbidden and "unknown command" not in str(answer)
             return None
         return answer
 

@@ -255,6 +255,7 @@ def test_where_free_threads_may_not_take_they_stop_asking(
     jobs.enqueue("j1", "rag.embed", REQUEST, tenant="acme")
     assert line.take() is None and line.take() is None
     assert len(asked) == 1
+    assert line._takes_more, "the loop may still take several together: another right"
 
 
 def test_a_free_thread_that_finds_redis_gone_leaves_it_to_the_loop(
