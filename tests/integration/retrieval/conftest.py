@@ -40,7 +40,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     texts = [*DIARY.values(), *(file.text for file in packs.knowledge_files(packs.load_pack("artist")))]
     return (
         make_embedding_model(folder / "first", texts),
-        make_embedding_model(folder / "second", texts, dimension=48, seed=1),
+        make_embedding_model(folder / "second", texts, dimension=192, seed=1),
     )
 
 

@@ -181,9 +181,9 @@ def test_vectors_of_another_model_must_be_computed_anew(
     assert caught.value.field == "collections.0.name"
     with pytest.raises(InvalidRequest, match=r"knowledge\.reembed"):
         add(upgraded, tenant, "diary", diary())
-    assert upgraded.list(KnowledgeListRequest(tenant=tenant)).collections[0].embedding.endswith("(64)")
+    assert upgraded.list(KnowledgeListRequest(tenant=tenant)).collections[0].embedding.endswith("(256)")
     report = reembed(upgraded, tenant, "diary")
-    assert (report.chunks, report.collections[0].embedding[-4:]) == (4, "(48)")
+    assert (report.chunks, report.collections[0].embedding[-5:]) == (4, "(192)")
     best = ask(upgraded, tenant, "조개 목걸이", "diary", filters={"year": 2020})[0]
     assert (best.document, best.metadata["season"]) == ("summer", "summer")
     assert [d.id for d in upgraded.list(KnowledgeListRequest(tenant=tenant, collection="diary")).documents] == sorted(
