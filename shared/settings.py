@@ -162,7 +162,7 @@ class Settings(BaseSettings):
     embed_device: str = "cpu"
     """`cpu` or `cuda`."""
     embed_batch: int = 64
-    """Texts that are embedded together."""
+    """Texts that are embedded together; a model that is a table of vectors takes 256."""
 
     # --- training ---
     adapter_versions_path: Path | None = None

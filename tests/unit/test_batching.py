@@ -136,3 +136,22 @@ def test_a_cancelled_caller_leaves_at_once_and_its_waiting_items_are_not_run(
         assert running.result(120) == 2
     assert batcher.submit(3, stop=threading.Event()) == 6
     assert model.batches == [[1], [3]]
+
+
+def test_results_keep_their_places_when_batches_overtake_each_other() -> None:
+    overtaken, release = threading.Event(), threading.Event()
+
+    def run(items: list[int]) -> list[int]:
+        if items[0] == 0:  # the first batch waits for the second
+            assert release.wait(120)
+        else:
+            overtaken.set()
+        return [item * 2 for item in items]
+
+    batcher = MicroBatcher(run, max_batch=3, name="pair", threads=2)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(batcher.submit_all, list(range(6)))
+        assert overtaken.wait(120)
+        release.set()
+        assert call.result(120) == [0, 2, 4, 6, 8, 10]
+    batcher.close()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Generic, TypeVar
 
 from shared.errors import EngineFailed, JobCancelled
@@ -27,35 +26,38 @@ class _Call(Generic[T, R]):
     items: Sequence[T]
     taken: int = 0
     """Items that batches have taken up."""
-    results: list[R] = field(default_factory=list)
-    """In the order of the items: one thread runs all batches."""
+    results: dict[int, R] = field(default_factory=dict)
+    """By the item's place: batches may end in any order."""
     future: Future[None] = field(default_factory=Future)
     """Done when all results are there."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def settle(self, results: Sequence[R]) -> None:
-        self.results += results
-        if len(self.results) == len(self.items) and not self.future.done():
-            self.future.set_result(None)
+    def settle(self, places: range, results: Iterator[R]) -> None:
+        with self.lock:
+            self.results.update(zip(places, results, strict=False))
+            if len(self.results) == len(self.items) and not self.future.done():
+                self.future.set_result(None)
 
     def fail(self, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
+        with self.lock:
+            if not self.future.done():
+                self.future.set_exception(error)
 
 
-_Part = tuple[_Call[T, R], Sequence[T]]
-"""A call and those of its items that are in a batch."""
+_Part = tuple[_Call[T, R], range]
+"""A call and the places of those of its items that are in a batch."""
 
 
 class MicroBatcher(Generic[T, R]):
-    """Runs `run` on one thread of its own, each time with everything that has gathered since it last began.
+    """Runs `run` on threads of its own, each time with everything that has gathered since one last began.
 
     There is no waiting for company: while the model is idle a lone call starts at once, and while it is busy the
     calls that arrive queue up and form the next batch. `run` gets 1 to `max_batch` items and returns one result for
     each, in order.
     """
 
-    def __init__(self, run: Callable[[list[T]], list[R]], max_batch: int, name: str) -> None:
-        """`name` is the thread's, for stack dumps."""
+    def __init__(self, run: Callable[[list[T]], list[R]], max_batch: int, name: str, threads: int = 1) -> None:
+        """`name` is the threads', for stack dumps. `threads`: batches at a time; `run` must allow as many."""
         if max_batch < 1:
             raise ValueError("max_batch must be at least 1")
         self._run = run
@@ -65,8 +67,9 @@ class MicroBatcher(Generic[T, R]):
         """Those of which something waits, in the order of their coming."""
         self._news = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
@@ -95,7 +98,7 @@ class MicroBatcher(Generic[T, R]):
         except BaseException:
             self._drop(call)
             raise
-        return call.results
+        return [call.results[place] for place in range(len(items))]
 
     def _drop(self, call: _Call[T, R]) -> None:
         """What of it waits is not run."""
@@ -104,12 +107,13 @@ class MicroBatcher(Generic[T, R]):
                 self._calls.remove(call)
 
     def close(self) -> None:
-        """Finish what was submitted, then end the thread; calling it again does nothing."""
+        """Finish what was submitted, then end the threads; calling it again does nothing."""
         with self._news:
             self._closed = True
-            self._news.notify()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._news.notify_all()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
 
     def _work(self) -> None:
         while batch := self._gather():
@@ -123,17 +127,19 @@ class MicroBatcher(Generic[T, R]):
             self._news.wait_for(lambda: self._calls or self._closed)
             while self._calls and room:
                 call = self._calls[0]
-                items = call.items[call.taken : call.taken + room]
-                parts.append((call, items))
-                room -= len(items)
-                call.taken += len(items)
+                places = range(call.taken, min(call.taken + room, len(call.items)))
+                parts.append((call, places))
+                room -= len(places)
+                call.taken += len(places)
                 if call.taken == len(call.items):
                     self._calls.popleft()
+            if self._calls:
+                self._news.notify()
         return parts
 
     def _serve(self, parts: list[_Part[T, R]]) -> None:
         """Run the batch and hand each result, or error, to its caller."""
-        items = [item for _, part in parts for item in part]
+        items = [item for call, places in parts for item in call.items[places.start : places.stop]]
         try:
             results = self._run(items)
             if len(results) != len(items):
@@ -142,13 +148,13 @@ class MicroBatcher(Generic[T, R]):
             if len(items) == 1:
                 parts[0][0].fail(error)
                 return
-            for call, part in parts:  # one bad item must not fail its neighbours
-                for item in part:
-                    self._serve([(call, [item])])
+            for call, places in parts:  # one bad item must not fail its neighbours
+                for place in places:
+                    self._serve([(call, range(place, place + 1))])
             return
         rest = iter(results)
-        for call, part in parts:
-            call.settle(list(islice(rest, len(part))))
+        for call, places in parts:
+            call.settle(places, rest)
 
 
 def _await(future: Future[None], stop: Stop | None) -> None:

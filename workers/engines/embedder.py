@@ -34,6 +34,10 @@ QUERY_CACHE = 1024
 PROFILE_TOKENS = 512
 """Tokens of the longest chunk that a profile makes."""
 
+TABLE_BATCHES, TABLE_TEXTS = 2, 256
+"""Batches at a time, and texts in each, where the model is a table of vectors: nearly all of the work is then the
+tokenizer's, which needs little memory and leaves the interpreter to others."""
+
 Kind = Literal["query", "document"]
 Item = tuple[Kind, str]
 Row = npt.NDArray[np.float32]
@@ -57,7 +61,9 @@ class SentenceEmbedder:
             device=str(self._model.device),
         )
         self._table = _Table.of(self._model)
-        self._batcher: MicroBatcher[Item, Row] = MicroBatcher(self._encode, chosen.embed_batch, "embedder")
+        # Other models' tokenizers are set up for every batch, which two threads must not do at a time.
+        at_a_time, texts = (1, chosen.embed_batch) if self._table is None else (TABLE_BATCHES, TABLE_TEXTS)
+        self._batcher: MicroBatcher[Item, Row] = MicroBatcher(self._encode, texts, "embedder", at_a_time)
         self._queries: OrderedDict[str, list[float]] = OrderedDict()
         self._lock = threading.Lock()
         longest = self._model.max_seq_length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,4 +39,15 @@ def test_vectors_are_those_of_the_library(source: str) -> None:
     np.testing.assert_allclose(np.array(embedder.embed(TEXTS)), documents, atol=1e-6)
     question = library.encode_query([TEXTS[1]], normalize_embeddings=True)[0]
     np.testing.assert_allclose(np.array(embedder.embed_query(TEXTS[1])), question, atol=1e-6)
+    embedder.close()
+
+
+def test_callers_at_once_get_the_vectors_of_their_own_texts(source: str) -> None:
+    embedder = SentenceEmbedder(source)
+    calls = [[f"{caller}번째 사람의 {place}번째 글" for place in range(caller * 30)] for caller in range(1, 13)]
+    alone = [np.array(embedder.embed(texts)) for texts in calls]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        together = list(pool.map(embedder.embed, calls))
+    for expected, found in zip(alone, together, strict=True):
+        np.testing.assert_allclose(np.array(found), expected, atol=1e-6)
     embedder.close()
