@@ -152,6 +152,7 @@ _DEFAULTS: dict[str, Any] = {
     "socket_connect_timeout": 3.0,
     "socket_keepalive": True,
     "health_check_interval": 15,
+    "max_connections": 10_000,  # as Redis's own limit; with redis-py's 100, a hundred and first follower is refused
     "retry_on_error": _LOST,
 }
 
