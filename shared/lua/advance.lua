@@ -14,7 +14,7 @@
 local id, fence, ending = ARGV[2], ARGV[3], ARGV[4]
 local job = key_of(id)
 local r = redis.call('HMGET', job, 'state', 'fence', 'deadline', 'task', 'priority', 'tenant', 'reports', 'presence', 'listed',
-  'parked', 'pending')
+  'parked', 'pending', 'seq')
 local root = root_of(id)
 if r[2] ~= fence then return 'lost' end
 if r[1] ~= 'running' then
@@ -46,7 +46,8 @@ local function take() at = at + 1; return ARGV[at - 1] end
 
 if ARGV[8] ~= '' then redis.call('HSET', job, 'checkpoint', ARGV[8]) end
 
-for _ = 1, tonumber(take()) do
+local events = tonumber(take())
+for _ = 1, events do
   local kind, data = take(), take()
   emit(root, kind, data)
 end
@@ -92,7 +93,7 @@ if ending == 'wait' then
   return 'ok'
 end
 
-local known = {listed = r[9], parked = r[10], presence = r[8], stages = has_stages}
+local known = {listed = r[9], parked = r[10], presence = r[8], stages = has_stages, seq = (r[12] or 0) + events}
 if root == id or ARGV[6] ~= '' then      -- the job's own result is in its last event and where Celery looks, not here as well
   if root ~= id then close_record(id, 'done', known) end
   local result = ARGV[5] ~= '' and ARGV[5] or 'null'

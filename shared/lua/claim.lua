@@ -7,7 +7,7 @@
 local id, owner = ARGV[2], ARGV[3]
 local job = key_of(id)
 local r = redis.call('HMGET', job, 'state', 'deadline', 'lease', 'attempts', 'max_attempts', 'queue', 'task', 'tenant', 'owner',
-  'fence', 'checkpoint', 'env', 'priority', 'listed', 'parked', 'presence', 'created')
+  'fence', 'checkpoint', 'env', 'priority', 'listed', 'parked', 'presence', 'created', 'seq')
 local state, root, deadline = r[1], root_of(id), r[2]
 local function granted(fence, attempt)
   local top = root == id and {r[17], ''} or redis.call('HMGET', key_of(root), 'created', 'env')
@@ -47,8 +47,10 @@ redis.call('HSET', pace, 'at', NOW, 'every', 0.8 * tonumber(last[2] or gap) + 0.
 if not last[1] or math.floor(NOW / 60000) ~= math.floor(last[1] / 60000) then redis.call('EXPIRE', pace, 3600) end
 
 local fence, attempt, lease = r[10] + 1, r[4] + 1, NOW + config('lease_ms')
+local seq = root == id and (r[18] or 0) + 1 or 0      -- a stage's events are its job's
 redis.call('HSET', job, 'state', 'running', 'fence', fence, 'attempts', attempt, 'owner', owner, 'lease', lease, 'started', NOW,
-  'reports', 0, 'lost', 0, 'listed', 0, 'parked', 0)
+  'reports', 0, 'lost', 0, 'listed', 0, 'parked', 0, 'seq', seq)
 redis.call('ZADD', P .. 'open', lease, id)
-emit(root, 'started', cjson.encode({stage = r[7], attempt = attempt}))
+local said = cjson.encode({stage = r[7], attempt = attempt})
+if root == id then emit_as(seq, id, 'started', said) else emit(root, 'started', said) end
 return granted(fence, attempt)

@@ -77,10 +77,9 @@ end
 
 -- Queues: at most `share` messages of a tenant wait in the shared list, so the list is a round of tenants -------------
 
--- Gives how many of the tenant's messages now wait there.
-local function list_message(id, queue, priority, tenant, env, at_head)
+-- The caller counts it among the tenant's messages there.
+local function put(id, queue, priority, env, at_head)
   local job = key_of(id)
-  local held = redis.call('HINCRBY', P .. 'shares:' .. queue, priority .. ':' .. tenant, 1)
   if at_head then      -- it keeps its place in the order of pushing
     redis.call('HSET', job, 'listed', 1, 'parked', 0)
   else
@@ -88,7 +87,6 @@ local function list_message(id, queue, priority, tenant, env, at_head)
   end
   redis.call('ZADD', P .. 'open', NOW + config('redeliver_ms'), id)
   redis.call(at_head and 'RPUSH' or 'LPUSH', list_of(queue, priority), env)
-  return held
 end
 
 local function push(id, at_head)
@@ -96,7 +94,8 @@ local function push(id, at_head)
   local queue, priority, tenant = job[1], job[2], job[3]
   local share = tonumber(redis.call('HGET', P .. 'shares:' .. queue, priority .. ':' .. tenant) or 0)
   if share < config('share') or at_head then
-    list_message(id, queue, priority, tenant, job[5], at_head)
+    redis.call('HINCRBY', P .. 'shares:' .. queue, priority .. ':' .. tenant, 1)
+    put(id, queue, priority, job[5], at_head)
   else
     redis.call('RPUSH', P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant, id)
     redis.call('HINCRBY', P .. 'shares:' .. queue, 'parked', 1)
@@ -113,37 +112,41 @@ end
 
 -- Parked jobs of a tenant go into the shared list while the tenant has room there. A producer may have no right to the
 -- next one, another application's: then the reconciler delivers it at once, and whoever claims it promotes the others.
--- `held`: the tenant's messages in the shared list, where that is known.
+-- Gives how many messages the tenant has in the shared list then; it had `held`.
 local function promote(queue, priority, tenant, held)
-  local shares, parked = P .. 'shares:' .. queue, P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant
-  held = tonumber(held or redis.call('HGET', shares, priority .. ':' .. tenant) or 0)
+  local shares, line = P .. 'shares:' .. queue, P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant
   while held < config('share') do
-    local id = redis.call('LINDEX', parked, 0)
-    if not id then return end
+    local id = redis.call('LINDEX', line, 0)
+    if not id then break end
     local env = redis.pcall('HGET', key_of(id), 'env')
     if type(env) == 'table' then
       redis.call('ZADD', P .. 'open', NOW, id)
-      return
+      break
     end
-    redis.call('LPOP', parked)
+    redis.call('LPOP', line)
     lower(shares, 'parked')
-    held = list_message(id, queue, priority, tenant, env)
+    put(id, queue, priority, env)
+    held = held + 1
   end
+  return held
 end
 
 -- The record's message leaves the shared list (or its place behind the tenant); the tenant's next one takes its place. The
 -- caller writes down that the record is neither listed nor parked any more.
 local function leave(id, queue, priority, tenant, listed, parked)
-  local shares, held = P .. 'shares:' .. queue, nil
+  if parked ~= '1' and listed ~= '1' then return end
+  local shares, own = P .. 'shares:' .. queue, priority .. ':' .. tenant
   if parked == '1' then
-    local line = P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant
+    local line = P .. 'parked:' .. queue .. ':' .. own
     if redis.call('LREM', line, 1, id) == 1 then lower(shares, 'parked') end
-  elseif listed == '1' then
-    held = lower(shares, priority .. ':' .. tenant)
-  else
-    return
   end
-  promote(queue, priority, tenant, held)
+  local before = tonumber(redis.call('HGET', shares, own) or 0)
+  local held = promote(queue, priority, tenant, parked == '1' and before or before - 1)
+  if held <= 0 then
+    redis.call('HDEL', shares, own)
+  elseif held ~= before then
+    redis.call('HSET', shares, own, held)
+  end
 end
 
 local function unlist(id)
@@ -155,20 +158,24 @@ end
 
 -- Ends ----------------------------------------------------------------------------------------------------------------
 
--- `known`: what has been read of the record: whether it is `listed` or `parked` ('1'), and of a job its `presence` and whether
--- it has `stages`. Further arguments: fields and values to be written with the state.
+-- `known`: what has been read of the record: whether it is `listed` or `parked` ('1'), and of a job its `presence`, whether
+-- it has `stages`, and its last event's `seq`. Further arguments: fields and values to be written with the state.
 local function close_record(id, state, known, ...)
   if not known or known.listed == '1' or known.parked == '1' then unlist(id) end
-  redis.call('HSET', key_of(id), 'state', state, 'finished', NOW, ...)
-  redis.call('HDEL', key_of(id), 'env')
+  redis.call('HSET', key_of(id), 'state', state, 'finished', NOW, 'env', '', ...)
   redis.call('ZREM', P .. 'open', id)
   redis.call('EXPIRE', key_of(id), config('job_ttl_s'))
 end
 
 -- The one way in which a job ends: record closed, last event, Celery's result stored and announced.
 local function end_job(root, state, kind, data, meta, known)
-  close_record(root, state, known)
-  emit(root, kind, data)
+  if known then
+    close_record(root, state, known, 'seq', known.seq + 1)
+    emit_as(known.seq + 1, root, kind, data)
+  else
+    close_record(root, state)
+    emit(root, kind, data)
+  end
   redis.call('EXPIRE', P .. 'events:' .. root, config('events_ttl_s'))
   if not known or known.stages then redis.call('EXPIRE', P .. 'stages:' .. root, config('job_ttl_s')) end
   if not known or known.presence == '1' then redis.call('DEL', P .. 'presence:' .. root) end
