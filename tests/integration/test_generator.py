@@ -6,16 +6,12 @@ import contextlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from peft import PeftModel
@@ -26,28 +22,21 @@ from shared.contracts.llm import GenerateRequest, Generation, Message, Sampling
 from shared.errors import (
     AttemptTimeout,
     ConfigurationInvalid,
-    EngineDead,
     InvalidAdapter,
     InvalidRequest,
     InvalidSchema,
     JobCancelled,
-    MaeariError,
     UnknownAdapter,
     UnknownModel,
     UnsatisfiedSchema,
 )
-from shared.settings import ROOT
-from tests.integration.conftest import configuration
 from tests.integration.models import edit_adapter, make_adapter, make_language_model
-from tests.support.servers import RedisServer
+from tests.support.generation import ENDLESS, GREEDY, ask, cores_of
 from tests.support.training import Workshop
 from tests.support.waiting import until
-from tests.support.workers import WorkerProcess
 from workers.engines import generator_plugins
 from workers.engines.generator import BatchingGenerator
 
-GREEDY = Sampling(temperature=0.0, max_tokens=32)
-ENDLESS = Sampling(temperature=0.0, max_tokens=900, min_tokens=900)
 SENTENCE = "안녕! 오늘 별빛 아래에서 만난 꽃은 정말 예뻤어, 그렇지?"
 pytestmark = [
     pytest.mark.timeout(900),
@@ -55,15 +44,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
-
-
-def ask(generator: BatchingGenerator, text: str = "안녕하세요", *, on_text: Any = None, **fields: Any) -> Generation:
-    """One request with usual values for what is not given."""
-    control = {"stop": threading.Event(), "timeout_s": 600.0} | {
-        name: fields.pop(name) for name in ("stop", "timeout_s") if name in fields
-    }
-    request = GenerateRequest(messages=(Message(role="user", content=text),), **({"sampling": GREEDY} | fields))
-    return generator.generate(request, request_id="test", on_text=on_text, **control)
 
 
 @pytest.fixture(scope="module")
@@ -344,7 +324,7 @@ def test_a_long_conversation_gets_what_room_is_left(generator: BatchingGenerator
 
 
 def test_a_cancelled_job_leaves_nothing_running(generator: BatchingGenerator) -> None:
-    (core,) = _cores_of(os.getpid())
+    (core,) = cores_of(os.getpid())
     stop = threading.Event()
     ended: list[bool] = []
 
@@ -383,7 +363,7 @@ def test_a_failing_listener_ends_its_job(generator: BatchingGenerator) -> None:
 
 def test_a_full_house(generator: BatchingGenerator) -> None:
     alone = [ask(generator, f"손님 {number}").text for number in range(4)]
-    (core,) = _cores_of(os.getpid())
+    (core,) = cores_of(os.getpid())
     with ThreadPoolExecutor(64) as pool:
         core.suspend()
         try:
@@ -400,102 +380,9 @@ def test_a_missing_plugin_stops_the_start(generator: BatchingGenerator, monkeypa
         generator.warm_up()
 
 
-def test_when_the_core_dies_everyone_is_told(studio: Workshop) -> None:
-    before = _cores_of(os.getpid())
-    engine = BatchingGenerator(configuration(studio))
-    (core,) = _cores_of(os.getpid()) - before
-    errors: list[MaeariError] = []
-    begun = threading.Event()
-
-    def run() -> None:
-        with pytest.raises(EngineDead) as caught:
-            ask(engine, sampling=ENDLESS, on_text=lambda _: begun.set())
-        errors.append(caught.value)
-
-    jobs = [threading.Thread(target=run) for _ in range(4)]
-    for job in jobs:
-        job.start()
-    assert begun.wait(300)
-    core.kill()
-    assert engine.dead.wait(120)
-    for job in jobs:
-        job.join(120)
-    assert len(errors) == 4
-    with pytest.raises(EngineDead):
-        ask(engine)
-    engine.close()
-
-
-HOST = """
-import sys
-from shared.settings import Settings
-from workers.engines.generator import BatchingGenerator
-
-if __name__ == "__main__":
-    engine = BatchingGenerator(Settings.model_validate_json(sys.argv[1]))
-    engine.warm_up()
-    print("ready", flush=True)
-    for line in sys.stdin:
-        engine.warm_up()
-        print("still here", flush=True)
-"""
-
-
-def test_the_core_ends_with_a_killed_host(studio: Workshop, tmp_path: Path) -> None:
-    (tmp_path / "host.py").write_text(HOST)
-    environment = dict(os.environ) | {"PYTHONPATH": str(ROOT), "MAEARI_LOG_LEVEL": "ERROR"}
-    host = subprocess.Popen(
-        [sys.executable, str(tmp_path / "host.py"), configuration(studio).model_dump_json()],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        cwd=tmp_path,
-        start_new_session=True,
-    )
-    assert host.stdin and host.stdout
-    try:
-        assert any(line.strip() == "ready" for line in host.stdout)
-        (core,) = _cores_of(host.pid)
-        assert os.getpgid(core.pid) != os.getpgid(host.pid)
-        host.stdin.write("go on\n")
-        host.stdin.flush()
-        assert host.stdout.readline().strip() == "still here"
-        os.kill(host.pid, signal.SIGKILL)
-        until(lambda: not _lives(core), "the core is gone")
-    finally:
-        host.kill()
-        host.wait()
-        host.stdin.close()
-        host.stdout.close()
-
-
-def test_the_core_ends_with_a_worker_that_is_killed_while_loading(
-    studio: Workshop, tmp_path: Path, redis_server: RedisServer
-) -> None:
-    environment = {"MAEARI_REDIS_URL": redis_server.url, "MAEARI_HOME": str(tmp_path)}
-    models = {"MAEARI_MODELS_PATH": str(studio.folder / "models"), "MAEARI_LLM_MODEL": "tiny"}
-    worker = WorkerProcess("llm", tmp_path, environment | models)
-    try:
-        assert worker.process is not None
-        host = psutil.Process(worker.process.pid)
-        spawned = until(
-            lambda: [c for c in host.children() if "spawn_main" in " ".join(c.cmdline())],
-            "a core is spawned",
-            timeout_s=600,
-        )
-        worker.kill()
-        until(lambda: not any(_lives(core) for core in spawned), "the core is gone")
-    finally:
-        worker.close()
-
-
-def _cores_of(pid: int) -> set[psutil.Process]:
-    return {child for child in psutil.Process(pid).children() if "Engine" in child.name() and _lives(child)}
-
-
-def _lives(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+def test_the_core_gives_way_to_those_who_bring_jobs(generator: BatchingGenerator) -> None:
+    (core,) = cores_of(os.getpid())
+    assert core.nice() == generator_plugins.NICE
 
 
 def _set_event() -> threading.Event:

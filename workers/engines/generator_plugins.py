@@ -20,9 +20,11 @@ ENTRY_POINTS = Path(__file__).with_name("entry_points")
 """Folder that makes the plugins discoverable."""
 REPORT = f"{__name__}.PluginReport"
 """Worker extension through which the host asks what was applied."""
-EXPECTED = frozenset({"multiply_adapters", "end_with_host"})
+EXPECTED = frozenset({"multiply_adapters", "give_way", "end_with_host"})
 """Names of the plugins without which the engine must not serve."""
 PR_SET_PDEATHSIG = 1
+NICE = 5
+"""Niceness of a child that computes on the processor."""
 
 _applied: set[str] = set()
 
@@ -43,6 +45,19 @@ def multiply_adapters() -> None:
     _applied.add("multiply_adapters")
 
 
+def give_way() -> None:
+    """Let those go first who bring jobs and carry replies away, where the model computes on their cores.
+
+    They need a core for milliseconds. Kept waiting they bring the jobs of a burst one by one, and the engine spends its
+    time on many small batches: 64 jobs at once on two cores took 3.5 % longer.
+    """
+    from vllm.platforms import current_platform
+
+    if _is_child() and current_platform.is_cpu():
+        os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+    _applied.add("give_way")
+
+
 def end_with_host() -> None:
     """Tie a child of the engine to the process that started it.
 
@@ -52,7 +67,7 @@ def end_with_host() -> None:
     a host that still drains: the child leaves the group.
     """
     host = multiprocessing.parent_process()
-    if host is None or not multiprocessing.current_process().name.startswith(("EngineCore", "VllmWorker")):
+    if host is None or not _is_child():
         return
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
@@ -60,6 +75,11 @@ def end_with_host() -> None:
         os._exit(1)
     os.setpgid(0, 0)
     _applied.add("end_with_host")
+
+
+def _is_child() -> bool:
+    """Whether this is a process of the engine, not the one that asks it."""
+    return multiprocessing.current_process().name.startswith(("EngineCore", "VllmWorker"))
 
 
 class PluginReport:
