@@ -1,8 +1,10 @@
 """Tokens per second and time to the first token, mixed adapters: this cluster beside raw vLLM and what serves it elsewhere.
 
-Every contender has an engine of its own with the very same arguments; while one is measured, the others are frozen. Servers
-run twice: as they come, and with this cluster's plugin for vLLM (`workers.engines.cpu_adapters`), which the raw engines have
-too, so that what the plugin gains is not mistaken for what the queue costs.
+Every contender has an engine of its own with the very same arguments. This cluster stays; the others come beside it in small
+groups, for many engines at a time push each other's pages out of memory. While one is measured, the rest of its group is
+frozen, and what is compared was measured within seconds. Servers run twice: as they come, and with this cluster's plugins for
+vLLM (`workers.engines.generator_plugins`), which the raw engines have too, so that what the plugins gain is not mistaken for
+what the queue costs.
 """
 
 from __future__ import annotations
@@ -10,6 +12,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,11 +34,16 @@ LEVELS = (1, 8, 16, 64)
 ROUNDS, SINGLES = (
     int(os.environ.get(f"BENCH_GENERATION_{name}", default)) for name, default in {"ROUNDS": 4, "SINGLES": 8}.items()
 )
+"""Rounds of the largest batch, others have half as many; jobs one after another in a round of single ones."""
+WARM = 32
+"""Jobs, at most, that run before a batch is measured: what was frozen has to come back to its caches first."""
 TOP = int(os.environ.get("BENCH_GENERATION_TOP", LEVELS[-1]))
 """Jobs of the largest batch."""
 ROOM_GIB = 2.5
 """Memory that must be free before a further engine is started."""
 START_LIMIT_S = 90
+THAW_S = 0.1
+"""Seconds that a server has to close what it finds too old, before its client asks."""
 OURS = "this cluster"
 RAW, RAW_ASYNC, NAIVE = "raw LLM.generate", "raw AsyncLLM", "one generate per Celery task"
 OPENAI, LITSERVE, RAY = "vLLM's OpenAI server", "LitServe", "Ray Serve"
@@ -47,10 +57,39 @@ def has_plugin(name: str) -> bool:
     return name in (OURS, RAW, RAW_ASYNC) or name.endswith(PLUGIN)
 
 
+@dataclass
+class Found:
+    """What the batches of a contender took."""
+
+    rates: dict[tuple[int, bool], list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Tokens per second of each round; by level, and whether it was streamed."""
+    firsts: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Milliseconds to the first token of each streamed job."""
+    first_medians: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Their median of each round."""
+
+    def add(self, level: int, streamed: bool, answers: list[dict[str, Any]]) -> None:
+        """A round."""
+        rate = sum(one["tokens"] for one in answers) / sum(one["seconds"] for one in answers)
+        self.rates[level, streamed].append(rate)
+        firsts = [first for one in answers for first in one["ttft_ms"]]
+        if streamed and firsts:
+            self.firsts[level] += firsts
+            self.first_medians[level].append(median(firsts))
+
+    def take(self, other: Found) -> None:
+        """What it found too."""
+        for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True):
+            for key, values in theirs.items():
+                mine[key] += values
+
+
 class Contender:
     """A server with its client, or an engine in the client itself."""
 
     streams = True
+    slow = False
+    """Takes as long as all others together: one round, after one job."""
 
     def __init__(self, name: str, folder: Path, python: str = sys.executable) -> None:
         """Start what there is to start."""
@@ -64,10 +103,8 @@ class Contender:
         if not has_plugin(name):
             self.environment["VLLM_PLUGINS"] = "none"
         if shutil.which("nvidia-smi"):  # they lie on the same card, though only one computes at a time
-            self.environment["MAEARI_LLM_GPU_MEMORY"] = f"{0.85 / len(_ENTRIES):.3f}"
-        self.rates: dict[tuple[int, bool], list[float]] = {}
-        self.firsts: dict[int, list[float]] = {}
-        self.first_medians: dict[int, list[float]] = {}
+            self.environment["MAEARI_LLM_GPU_MEMORY"] = f"{0.85 / (1 + max(map(len, _GROUPS))):.3f}"
+        self.found = Found()
         self.client = self.start()
 
     def start(self) -> Child:
@@ -99,16 +136,10 @@ class Contender:
     def turn(self, level: int, *, streamed: bool) -> None:
         """Jobs of a level, warm; single ones one after another. Then it is frozen again."""
         self.thaw()
-        self.run(4, streamed=streamed)
+        self.run(1 if self.slow else min(level, WARM), streamed=streamed)
         runs = SINGLES if level == 1 else 1
-        found = [self.run(min(level, TOP), streamed=streamed) for _ in range(runs)]
+        self.found.add(level, streamed, [self.run(min(level, TOP), streamed=streamed) for _ in range(runs)])
         self.freeze()
-        rate = sum(one["tokens"] for one in found) / sum(one["seconds"] for one in found)
-        self.rates.setdefault((level, streamed), []).append(rate)
-        firsts = [first for one in found for first in one["ttft_ms"]]
-        if streamed and firsts:
-            self.firsts.setdefault(level, []).extend(firsts)
-            self.first_medians.setdefault(level, []).append(median(firsts))
 
     def freeze(self) -> None:
         """Take no core."""
@@ -121,8 +152,10 @@ class Contender:
         """Go on."""
         if self.redis:
             self.redis.thaw()
-        for group in (*self.groups, self.client):
+        for group in self.groups:
             group.thaw()
+        time.sleep(THAW_S)
+        self.client.thaw()
 
     def close(self) -> None:
         """Leave nothing."""
@@ -157,6 +190,7 @@ class Naive(Contender):
     """A task per reply."""
 
     streams = False
+    slow = True
 
     def start(self) -> Child:
         """A solo worker."""
@@ -198,9 +232,26 @@ class Served(Contender):
         return answer.is_success and (not self.name.startswith(RAY) or "predict" in answer.text)
 
 
+Entry = tuple[str, type[Contender], str]
+"""Name, kind, and the peer that must be installed."""
+
+
+@dataclass
+class Comparison:
+    """A contender beside this cluster."""
+
+    found: Found
+    ours: Found
+    """This cluster's rounds, each seconds away from one of the contender's."""
+
+    def over(self, level: int, *, streamed: bool) -> list[float]:
+        """This cluster's tokens per second over the contender's, round by round."""
+        return ratios(self.ours.rates[level, streamed], self.found.rates[level, streamed])
+
+
 @dataclass
 class Field:
-    """Everybody who takes part."""
+    """Who is there at a time."""
 
     folder: Path
     section: Section
@@ -233,38 +284,51 @@ class Field:
         self.here.append(contender)
         return ""
 
-    def close(self) -> None:
-        """Leave nothing."""
-        for contender in self.here:
+    def leave(self, contenders: Sequence[Contender]) -> None:
+        """They end."""
+        for contender in contenders:
             contender.close()
+            self.here.remove(contender)
 
 
 def measure(folder: Path) -> Section:
-    """Level by level, everybody in turn: what is compared was measured within seconds."""
+    """Group by group, level by level, everybody in turn."""
     section = Section()
     field_ = Field(folder, section, ensure())
+    compared: dict[str, Comparison] = {}
     try:
-        for name, kind, needs in _ENTRIES:
-            field_.enter(name, kind, needs)
-        for level, streamed in [(level, True) for level in LEVELS] + [(LEVELS[-1], False)]:
-            for round_ in range(ROUNDS):
-                for contender in field_.here:
-                    if contender.name != NAIVE or not round_:  # it takes as long as all others together
-                        contender.turn(level, streamed=streamed)
+        field_.enter(OURS, Cluster)
+        if not field_.here:
+            raise RuntimeError(section.notes[-1])
+        for group in _GROUPS:
+            compared |= _beside(field_, field_.here[0], group)
     finally:
-        field_.close()
-    _report(section, {contender.name: contender for contender in field_.here})
+        field_.leave(tuple(field_.here))
+    _report(section, compared)
     return section
+
+
+def _beside(field_: Field, ours: Contender, group: Sequence[Entry]) -> dict[str, Comparison]:
+    """A group comes, is measured beside this cluster, and leaves."""
+    for entry in group:
+        field_.enter(*entry)
+    others = [contender for contender in field_.here if contender is not ours]
+    ours.found = Found()
+    rounds = {level: ROUNDS if level == LEVELS[-1] else max(1, ROUNDS // 2) for level in LEVELS} | {1: ROUNDS}
+    for level, streamed in [(level, True) for level in LEVELS] + [(LEVELS[-1], False)] if others else ():
+        for _ in range(1 if any(contender.slow for contender in others) else rounds[level]):
+            for contender in field_.here:
+                contender.turn(level, streamed=streamed)
+    field_.leave(others)
+    return {contender.name: Comparison(contender.found, ours.found) for contender in others}
 
 
 _NEEDS = {OPENAI: "", LITSERVE: "litserve", RAY: "ray"}
 """Which peer a server comes with."""
-_ENTRIES: tuple[tuple[str, type[Contender], str], ...] = (
-    (RAW, InClient, ""),
-    (RAW_ASYNC, InClient, ""),
-    (OURS, Cluster, ""),
-    *((f"{name}{suffix}", Served, needs) for name, needs in _NEEDS.items() for suffix in ("", PLUGIN)),
-    (NAIVE, Naive, ""),
+_GROUPS: tuple[tuple[Entry, ...], ...] = (
+    ((RAW, InClient, ""), (RAW_ASYNC, InClient, "")),
+    *(tuple((f"{name}{suffix}", Served, needs) for suffix in ("", PLUGIN)) for name, needs in _NEEDS.items()),
+    ((NAIVE, Naive, ""),),
 )
 _AIMS = {RAW: 0.97, NAIVE: 8.0} | {
     f"{name}{suffix}": aim for name, aim in zip(SERVERS, (1.0, 1.1, 1.5), strict=True) for suffix in ("", PLUGIN)
@@ -276,22 +340,17 @@ def _slug(name: str) -> str:
     return _SLUGS[name.removesuffix(PLUGIN)] + ("_with_plugin" if name.endswith(PLUGIN) else "")
 
 
-def _report(section: Section, here: dict[str, Contender]) -> None:
-    top = LEVELS[-1]
-    ours = here[OURS]
-    section.tables += [_rates(here, ours), _firsts(here)]
-    for name, contender in here.items():
-        if name == OURS:
-            continue
-        rates = ratios(ours.rates[top, False], contender.rates[top, False])
+def _report(section: Section, compared: dict[str, Comparison]) -> None:
+    here = _all_rounds(compared)
+    section.tables += [_rates(here, compared), _firsts(here)]
+    for name, comparison in compared.items():
+        rates = comparison.over(LEVELS[-1], streamed=False)
         section.figures[f"tokens_over_{_slug(name)}"] = median(rates)
-        section.figures[f"streamed_tokens_over_{_slug(name)}"] = median(
-            ratios(ours.rates[top, True], contender.rates[top, True])
-        )
+        section.figures[f"streamed_tokens_over_{_slug(name)}"] = median(comparison.over(LEVELS[-1], streamed=True))
         if name in _AIMS:
             section.at_least(f"tokens/s of {TOP} jobs / {name}", median(rates), _AIMS[name])
-    if RAW_ASYNC in here:
-        added = [a - b for a, b in zip(ours.first_medians[1], here[RAW_ASYNC].first_medians[1], strict=True)]
+    if raw := compared.get(RAW_ASYNC):
+        added = [a - b for a, b in zip(raw.ours.first_medians[1], raw.found.first_medians[1], strict=True)]
         section.figures["added_ttft_ms_over_async"] = median(added)
         section.at_most("added time to first token at concurrency 1, p50", median(added), 3.0, " ms")
     section.notes.append(
@@ -305,7 +364,7 @@ def _report(section: Section, here: dict[str, Contender]) -> None:
         "any interruption. HTTP servers are sent token ids, which spares them the tokenizing that the cluster does."
     )
     levels = [str(level) for level in LEVELS]
-    shown = {name: contender for name, contender in here.items() if not name.endswith(PLUGIN)}
+    shown = {name: found for name, found in here.items() if not name.endswith(PLUGIN)}
     series = {n: [median(c.rates[level, True]) for level in LEVELS] for n, c in shown.items()}
     caption = "Tokens per second against jobs at a time, streamed where a contender can; servers as they come."
     section.pictures.append(
@@ -319,22 +378,32 @@ def _report(section: Section, here: dict[str, Contender]) -> None:
     )
 
 
-def _rates(here: dict[str, Contender], ours: Contender) -> Table:
+def _all_rounds(compared: dict[str, Comparison]) -> dict[str, Found]:
+    """Everybody's rounds; this cluster's of all groups, each once, behind the raw engines."""
+    ours = Found()
+    for rounds in {id(comparison.ours): comparison.ours for comparison in compared.values()}.values():
+        ours.take(rounds)
+    found = {name: comparison.found for name, comparison in compared.items()}
+    return {name: found.pop(name) for name in (RAW, RAW_ASYNC) if name in found} | {OURS: ours} | found
+
+
+def _rates(here: dict[str, Found], compared: dict[str, Comparison]) -> Table:
     rows = []
-    for name, contender in here.items():
-        cells = [number(median(contender.rates[level, True])) for level in LEVELS]
-        plain = contender.rates[LEVELS[-1], False]
-        shares = ratios(ours.rates[LEVELS[-1], False], plain)
-        ratio = "" if name == OURS else f"{median(shares):.2f} ({spread(shares)})"
-        streamed = median(ratios(ours.rates[LEVELS[-1], True], contender.rates[LEVELS[-1], True]))
-        rows.append(
-            [name, "the plugin" if has_plugin(name) else "vLLM", *cells, number(median(plain)), ratio, number(streamed)]
-        )
+    for name, found in here.items():
+        cells = [number(median(found.rates[level, True])) for level in LEVELS]
+        cells.append(number(median(found.rates[LEVELS[-1], False])))
+        if name in compared:
+            shares = compared[name].over(LEVELS[-1], streamed=False)
+            cells.append(f"{median(shares):.2f} ({spread(shares)})")
+            cells.append(number(median(compared[name].over(LEVELS[-1], streamed=True))))
+        else:
+            cells += ["", ""]
+        rows.append([name, "the plugins" if has_plugin(name) else "vLLM", *cells])
     columns = ["tokens/s", "adapters computed by", *(f"{level} at a time" for level in LEVELS), f"{TOP}, not streamed"]
     return Table("Throughput", [*columns, "cluster / this, not streamed (rounds)", "streamed"], rows)
 
 
-def _firsts(here: dict[str, Contender]) -> Table:
+def _firsts(here: dict[str, Found]) -> Table:
     rows = [
         [name, *(f"{number(median(c.firsts[v]))} / {number(quantile(c.firsts[v], 0.95))}" for v in LEVELS)]
         for name, c in here.items()
