@@ -28,6 +28,9 @@ EMOJI = (
 _MOOD = f"[{EMOJI}]|[ㅋㅎㅠㅜ]+|\\^\\^+|[:;]-?[)D(]"
 """What colours a sentence and belongs to the one before it: emoji, laughter, tears, smileys."""
 
+_HALF_MOOD = re.compile(r"[:;]-?|\^")
+"""What a further character may turn into a smiley."""
+
 _RUNS = "ㅋㅎㅠㅜ^"
 _CANDIDATE = re.compile(f"\n|[{_MARKS}]|[{EMOJI}]|[ㅋㅎㅠㅜ]{{2,}}|\\^\\^")
 _MARK_RUN = re.compile(f"[{re.escape(_MARKS + _CLOSERS)}]*")
@@ -162,7 +165,7 @@ class SentenceSplitter:
     def _certain(self, following: int, *, quoting: bool) -> bool:
         """Enough text follows to judge by. `quoting`: a particle may turn what stands before into a quotation."""
         rest = self._buffer[following : following + LOOKAHEAD_CHARS]
-        if not rest:
+        if not rest or _HALF_MOOD.fullmatch(rest):
             return False
         return not quoting or rest[0] not in "이라하고" or "\n" in rest or len(rest) == LOOKAHEAD_CHARS
 

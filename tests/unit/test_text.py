@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.text import SHORT_CHARS, SentenceSplitter, split
@@ -151,6 +151,8 @@ def test_nothing_is_lost_however_it_is_fed(chunks: list[str], limit: int) -> Non
 
 
 @given(text=texts)
+@example(text="0:.:)0")
+@example(text="좋아요.;-)다음")
 def test_only_the_first_and_company_left_alone_differ_from_the_whole_text(text: str) -> None:
     """Fed by the character, no two sentences are ever joined; apart from that the ends are the same."""
     splitter = SentenceSplitter(LIMIT)
