@@ -1,7 +1,7 @@
 -- Joined in front of every script. ARGV[1] is always the key prefix.
 --
 -- <prefix>job:<id>        hash    the record; the truth about a job or a stage of one
---   task queue tenant priority(0|9) root max_attempts deadline(ms) presence(0|1) env(the message)
+--   task queue tenant priority(0|9) root max_attempts deadline(ms) presence(0|1) env(the message; '' once it has ended)
 --   state    queued | delayed | running | waiting | done | failed | cancelled
 --   listed   1 while its message counts towards the tenant's share of the shared list
 --   parked   1 while it waits behind its tenant
