@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -139,7 +140,14 @@ class Jobs:
 
     def __post_init__(self) -> None:
         """Calls that many threads make share trips."""
-        self._lane = Lane(self._carry)
+        mine = weakref.proxy(self)
+
+        def carry(calls: Calls) -> list[Any]:
+            """No circle: connections are to end with their last user, not when the garbage collector comes by."""
+            answers: list[Any] = mine._carry(calls)
+            return answers
+
+        self._lane = Lane(carry)
         self._own = OwnConnections(self.client)
 
     def ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
@@ -245,7 +253,7 @@ class Jobs:
         try:
             answers = self._own.ask(commands)
         except redis.RedisError as error:
-            answers = [error] * len(calls)
+            answers = [error.with_traceback(None)] * len(calls)
         gone = None
         for place, answer in enumerate(answers):
             if isinstance(answer, redis.RedisError):  # Redis was restarted or replaced: loads, finds the primary

@@ -58,7 +58,7 @@ def _answer(connection: Any) -> Any:
     try:
         return connection.read_response()
     except redis.ResponseError as error:
-        return error
+        return error.with_traceback(None)  # whose frames would hold this connection, and the error itself
 
 
 class _Call:
@@ -92,7 +92,10 @@ class Lane:
         if not call.answered:
             self._go()
         if isinstance(call.answer, BaseException):
-            raise call.answer
+            try:
+                raise call.answer
+            finally:
+                del call  # the error's frames would hold the error
         return call.answer
 
     def _go(self) -> None:
