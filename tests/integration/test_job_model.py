@@ -47,12 +47,13 @@ REQUESTS: dict[str, dict[str, Any]] = {
 class JobMachine(RuleBasedStateMachine):
     """Producers, workers, faults and the reconciler in any order."""
 
-    client: Any
+    jobs: ClockedJobs
+    """The same for all histories: each would keep connections of its own."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.client: Any = self.jobs.client
         self.client.flushall()
-        self.jobs = ClockedJobs(self.client, Keys("maeari:"))
         self.world = World()
         self.numbers = itertools.count(1)
         limits = {"lease_ms": LEASE, "redeliver_ms": REDELIVER, "deadline_ms": DEADLINE, "presence_ttl_s": 3600}
@@ -421,7 +422,7 @@ class JobMachine(RuleBasedStateMachine):
 def run(folder: Path, examples: int, **options: Any) -> None:
     """Try `examples` histories, without an append-only file: nothing is restarted here, and every step would wait for it."""
     server = RedisServer(folder, *IN_MEMORY)
-    JobMachine.client = server.client
+    JobMachine.jobs = ClockedJobs(server.client, Keys("maeari:"))
     chosen = settings(
         max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), **options
     )
