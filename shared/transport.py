@@ -5,8 +5,8 @@ Differences to Kombu's Redis channel (pinned version; `tests/contracts/test_tran
 - every popped message of the catalog's queues is checked before Celery sees it;
 - no `unacked` bookkeeping. The job record already recovers a message whose worker dies (see `shared.jobs`), and the
   stock restore on a lost connection is what runs jobs twice. An unclaimed message is handed back on the way out;
-- where messages stand in line, a few are taken together, and threads that are free take the next one themselves
-  (`workers.pool`): going round Celery's loop costs as much as a message;
+- where messages stand in line, several are taken together (`BLMPOP`), and threads that are free take the next one
+  themselves (`workers.pool`): going round Celery's loop costs more than a message;
 - a Redis that is gone or refuses is asked again in short steps.
 """
 
@@ -48,11 +48,11 @@ ALIAS = "maeari"
 SENTINEL_ALIAS = "maeari-sentinel"
 """The same, where Sentinels say which Redis is the primary."""
 
-AT_ONCE = 4
-"""Messages that are taken together where there is a line."""
+FEW, MANY = 4, 16
+"""Messages that are taken together where they stand in line: a quarter of what a worker has room for, within these.
 
-AT_ONCE_S = 0.001
-"""Seconds within which a message has come where there is a line."""
+Few at a time, so that other workers get their part of the line.
+"""
 
 REFUSED_S = 0.5
 """Seconds before asking a Redis again that refuses to give messages."""
@@ -74,54 +74,67 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
     ack_emulation = False
 
     Message = ReadMessage
-    _takes_more = True
+    _takes_several = True
+    _several = False
+    """What is being waited for may come as several messages."""
     _threads_take = True
     _turns = itertools.count()
 
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        count = self._at_once()
+        self._several = count > 1
+        if not self._several:
+            super()._brpop_start(timeout)
+            return
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        if not queues:
+            return
+        keys = [self._q_for_pri(queue, priority) for priority in self.priority_steps for queue in queues]
+        wait = (self.brpop_timeout if timeout is None else timeout) or 0
+        self._in_poll = self.client.connection
+        self._brpop_sent_at = time.monotonic()
+        self.client.connection.send_command("BLMPOP", wait, len(keys), *keys, "RIGHT", "COUNT", count)
+
+    def _at_once(self) -> int:
+        """How many messages may come together."""
+        if not self._takes_several or any(queue not in QUEUES for queue in self._active_queues):
+            return 1
+        room = int(self.qos.can_consume_max_estimate() or 0)
+        return min(room, max(FEW, min(MANY, room // 4)))
+
     def _brpop_read(self, **options: Any) -> bool:
         try:
-            key, raw = self._popped(options)
+            key, messages = self._popped(options)
             queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
-            self._hand_on(raw, queue)
-            for further in self._further(key) if queue in QUEUES else ():
-                self._hand_on(further, queue)
+            for raw in messages:
+                self._hand_on(raw, queue)
             return True
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
 
-    def _popped(self, options: dict[str, Any]) -> tuple[bytes, bytes]:
+    def _popped(self, options: dict[str, Any]) -> tuple[bytes, list[bytes]]:
         try:
-            popped = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            asked = "BLMPOP" if self._several else "BRPOP"
+            popped = self.client.parse_response(self.client.connection, asked, **options)
         except self.connection_errors:
             self.client.connection.disconnect()
             raise
-        except redis.ResponseError:  # read-only, say: Celery connects again at once, and would do so without a breath
-            time.sleep(REFUSED_S)
+        except redis.ResponseError as error:
+            if self._several and _unavailable(error):
+                self._takes_several = False
+                raise Empty from error
+            time.sleep(REFUSED_S)  # read-only, say: Celery connects again at once, and would do so without a breath
             raise
         if not popped:
             raise Empty
-        return popped[0], popped[1]
+        return popped[0], popped[1] if self._several else [popped[1]]
 
     def _hand_on(self, raw: bytes, queue: str) -> None:
         message = _guard(raw, queue) if queue in QUEUES else loads(bytes_to_str(raw))
         if message is not None:
             self.connection._deliver(message, queue)
-
-    def _further(self, key: bytes) -> list[bytes]:
-        """More of the same list, where a line seems to stand and threads are free: as many as the worker may hold.
-
-        Few at a time, so that other workers get their part of the line.
-        """
-        room = min(AT_ONCE - 1, self.qos.can_consume_max_estimate() or 0)
-        if room < 1 or not self._takes_more or time.monotonic() - self._brpop_sent_at > AT_ONCE_S:
-            return []
-        try:
-            return self.client.rpop(key, room) or []
-        except redis.exceptions.NoPermissionError:  # users from before this was asked for
-            self._takes_more = False
-            return []
 
     def take(self) -> Any:
         """For a thread that is free: the next message of a line, which counts as delivered; None where none stands.
@@ -152,8 +165,7 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
         except redis.RedisError:
             return None
         if isinstance(answer, redis.ResponseError):
-            forbidden = isinstance(answer, redis.exceptions.NoPermissionError)
-            self._threads_take = not forbidden and "unknown command" not in str(answer)
+            self._threads_take = not _unavailable(answer)
             return None
         return answer
 
@@ -162,6 +174,11 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
         if message.headers and message.delivery_info.get("routing_key") in QUEUES:
             with contextlib.suppress(redis.RedisError):
                 _impatient().hand_back(message.headers["id"])
+
+
+def _unavailable(error: redis.ResponseError) -> bool:
+    """A Redis before 7 knows no such command, or this user may not use it."""
+    return isinstance(error, redis.exceptions.NoPermissionError) or "unknown command" in str(error)
 
 
 @cache

@@ -242,7 +242,7 @@ NOT_FOR_PRODUCERS: dict[str, Call] = {
     "copy": lambda c: c.copy("maeari:job:web.1", "maeari:job:spring.1"),
     "a key of its own making": lambda c: c.set("spring.x", 1),
     "take a message": lambda c: c.brpop(["turns"], timeout=1),
-    "take a message at once": lambda c: c.rpop("turns"),
+    "take messages": lambda c: c.blmpop(1, 1, "turns", direction="RIGHT", count=4),
     "take the next message": lambda c: c.lmpop(1, "turns", direction="RIGHT"),
     "read a queue": lambda c: c.lrange("turns", 0, -1),
     "look into a queue": lambda c: c.lindex("turns", -1),
