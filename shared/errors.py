@@ -205,6 +205,8 @@ class QueueFull(MaeariError):
     def __init__(self, detail: str = "", *, retry_after_s: float = 1.0) -> None:
         """`retry_after_s`: an estimate, in seconds, of when there will be room."""
         self.retry_after_s = retry_after_s
+        self.taken_on: list[str] = []
+        """Of jobs handed in together: the ids of those for which there was room."""
         super().__init__(detail)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -36,12 +35,28 @@ _GONE = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
 RAW_LIMIT = 1_000_000
 """Characters that are kept of a message that cannot be read; the dead letters hold thousands of them."""
 
+TOGETHER = 100
+"""Jobs that are handed in with one trip; more would keep others waiting."""
+
 STAGE_SEPARATOR = "/"
 """Between a job's id and a stage's name; no producer's id holds it."""
 
 
 LEFT = ("task", "result", "created", "started", "finished")
 """Fields of a stage's record that the end of a turn is made of."""
+
+
+class Entry(NamedTuple):
+    """A job to be recorded and pushed."""
+
+    job_id: str
+    task: str
+    request: dict[str, Any]
+    tenant: str
+    priority: int = 0
+    deadline_ms: int = 0
+    """From now; 0: the cluster's default."""
+    presence: bool = False
 
 
 class Stage(NamedTuple):
@@ -140,14 +155,7 @@ class Jobs:
 
     def __post_init__(self) -> None:
         """Calls that many threads make share trips."""
-        mine = weakref.proxy(self)
-
-        def carry(calls: Calls) -> list[Any]:
-            """No circle: connections are to end with their last user, not when the garbage collector comes by."""
-            answers: list[Any] = mine._carry(calls)
-            return answers
-
-        self._lane = Lane(carry)
+        self._lane = Lane()
         self._own = OwnConnections(self.client)
 
     def ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
@@ -161,6 +169,10 @@ class Jobs:
             again.execute_command(*command)
         found: list[Any] = again.execute()
         return found
+
+    def _call(self, script: str, args: Sequence[Any]) -> Any:
+        # a lane that kept `_carry` would hold these jobs and their connections until the garbage is collected
+        return self._lane.call(self._carry, script, args)
 
     def run(self, script: str, *args: Any) -> Any:
         """Run a script of `lua/`."""
@@ -185,16 +197,36 @@ class Jobs:
         presence: bool = False,
     ) -> bool:
         """Record and push a job. False: the id is known already. Raises `QueueFull` with a hint when to come back."""
-        spec = CATALOG[task]
-        within_ms = self.signing.within(deadline_ms)
-        message = self.message(task, job_id, request, priority=priority, within_ms=within_ms)
-        args = (job_id, task, spec.queue, priority, tenant, within_ms, int(presence), spec.max_attempts, message)
-        answer = self._lane.call("enqueue", args)
+        entry = Entry(job_id, task, request, tenant, priority, deadline_ms, presence)
+        return self._accepted(entry, self._call("enqueue", self._entry_args(entry)))
+
+    def enqueue_all(self, entries: Sequence[Entry]) -> list[bool | QueueFull]:
+        """As `enqueue` for each, `TOGETHER` to a trip; a full queue is said in the job's place."""
+        found: list[bool | QueueFull] = []
+        for first in range(0, len(entries), TOGETHER):
+            part = entries[first : first + TOGETHER]
+            answers = self._carry([("enqueue", self._entry_args(entry)) for entry in part])
+            for entry, answer in zip(part, answers, strict=True):
+                try:
+                    found.append(self._accepted(entry, answer))
+                except QueueFull as full:
+                    found.append(full)
+        return found
+
+    def _entry_args(self, entry: Entry) -> Sequence[Any]:
+        spec = CATALOG[entry.task]
+        within_ms = self.signing.within(entry.deadline_ms)
+        message = self.message(entry.task, entry.job_id, entry.request, priority=entry.priority, within_ms=within_ms)
+        limits = (within_ms, int(entry.presence), spec.max_attempts)
+        return (entry.job_id, entry.task, spec.queue, entry.priority, entry.tenant, *limits, message)
+
+    def _accepted(self, entry: Entry, answer: Any) -> bool:
+        if isinstance(answer, redis.RedisError):
+            raise answer
         if answer[0] == "full":
             hint = int(answer[1]) / 1000
-            raise QueueFull(
-                f"Queue {spec.queue} has no room for {tenant}; come back in {hint:.1f} s.", retry_after_s=hint
-            )
+            sentence = f"Queue {CATALOG[entry.task].queue} has no room for {entry.tenant}; come back in {hint:.1f} s."
+            raise QueueFull(sentence, retry_after_s=hint)
         return bool(answer[0] == "ok")
 
     def message(
@@ -228,7 +260,7 @@ class Jobs:
 
         `digest`: SHA-1 (hex) of the message that asks for it; one that the record was not made with gets no claim.
         """
-        answer = self._lane.call("claim", (job_id, owner, digest))
+        answer = self._call("claim", (job_id, owner, digest))
         if answer[0] != "ok":
             return Refused(":".join(answer))
         _, fence, attempt, root, tenant, deadline, created, message, checkpoint = answer
@@ -236,7 +268,7 @@ class Jobs:
 
     def report(self, claim: Claim, report: Report) -> Verdict:
         """Apply a report."""
-        verdict: Verdict = self._lane.call("advance", self._report_args(claim, report))
+        verdict: Verdict = self._call("advance", self._report_args(claim, report))
         return verdict
 
     def report_all(self, reports: Sequence[tuple[Claim, Report]]) -> list[Verdict]:
@@ -314,7 +346,7 @@ class Jobs:
 
     def gather(self, job_id: str) -> tuple[int, list[dict[str, str]]]:
         """Redis time (ms), and of each stage of a job what it has of `LEFT`, in the order of their making; one trip."""
-        now, *rows = self._lane.call("gather", (job_id,))
+        now, *rows = self._call("gather", (job_id,))
         return int(now), [{k: v for k, v in zip(LEFT, row, strict=True) if v is not None} for row in rows]
 
     def now_ms(self) -> int:

@@ -74,15 +74,17 @@ class _Call:
 class Lane:
     """Carries calls."""
 
-    def __init__(self, carry: Carry) -> None:
-        """`carry` is called by one thread at a time."""
-        self._carry = carry
+    def __init__(self) -> None:
+        """Nothing is under way."""
         self._lock = threading.Lock()
         self._waiting: list[_Call] = []
         self._under_way = False
 
-    def call(self, script: str, args: Sequence[Any]) -> Any:
-        """The script's answer. Raises what the trip, or this call in it, failed with."""
+    def call(self, carry: Carry, script: str, args: Sequence[Any]) -> Any:
+        """The script's answer. Raises what the trip, or this call in it, failed with.
+
+        `carry` makes the trip; one thread at a time is in it.
+        """
         call = _Call(script, args)
         with self._lock:
             self._waiting.append(call)
@@ -90,7 +92,7 @@ class Lane:
         if waits:
             call.bell.acquire()
         if not call.answered:
-            self._go()
+            self._go(carry)
         if isinstance(call.answer, BaseException):
             try:
                 raise call.answer
@@ -98,12 +100,12 @@ class Lane:
                 del call  # the error's frames would hold the error
         return call.answer
 
-    def _go(self) -> None:
+    def _go(self, carry: Carry) -> None:
         """One trip with everything that waits; then somebody who came meanwhile makes the next."""
         with self._lock:
             calls, self._waiting = self._waiting, []
         try:
-            answers = self._carry([call.wanted for call in calls])
+            answers = carry([call.wanted for call in calls])
         except BaseException as error:  # noqa: BLE001 - every caller raises it
             answers = [error] * len(calls)
         with self._lock:

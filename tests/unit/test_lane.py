@@ -44,47 +44,47 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 def behind_a_trip(trips: Trips, lane: Lane, pool: ThreadPoolExecutor, numbers: Sequence[int]) -> list[Future[Any]]:
     """Calls with 0 and then `numbers`, all of which came while the first one's trip was under way; it may end now."""
     trips.go.clear()
-    calls = [pool.submit(lane.call, "double", (0,))]
+    calls = [pool.submit(lane.call, trips.carry, "double", (0,))]
     until(lambda: trips.made == [[0]], "the first trip is under way")
     for place, number in enumerate(numbers, 1):
-        calls.append(pool.submit(lane.call, "double", (number,)))
+        calls.append(pool.submit(lane.call, trips.carry, "double", (number,)))
         until(lambda count=place: len(lane._waiting) == count, "it waits")
     trips.go.set()
     return calls
 
 
 def test_a_lone_call_goes_at_once_on_its_own_thread(trips: Trips) -> None:
-    lane = Lane(trips.carry)
-    assert [lane.call("double", (number,)) for number in (1, 2)] == [2, 4]
+    lane = Lane()
+    assert [lane.call(trips.carry, "double", (number,)) for number in (1, 2)] == [2, 4]
     assert trips.made == [[1], [2]]
 
 
 def test_what_gathers_during_a_trip_goes_with_the_next(trips: Trips, pool: ThreadPoolExecutor) -> None:
-    calls = behind_a_trip(trips, Lane(trips.carry), pool, [1, 2, 3, 4])
+    calls = behind_a_trip(trips, Lane(), pool, [1, 2, 3, 4])
     assert [call.result(60) for call in calls] == [0, 2, 4, 6, 8]
     assert trips.made == [[0], [1, 2, 3, 4]]
 
 
 def test_an_error_of_one_call_is_its_own(trips: Trips, pool: ThreadPoolExecutor) -> None:
-    _, first, bad, last = behind_a_trip(trips, Lane(trips.carry), pool, [1, 13, 3])
+    _, first, bad, last = behind_a_trip(trips, Lane(), pool, [1, 13, 3])
     assert (first.result(60), last.result(60)) == (2, 6)
     with pytest.raises(ValueError, match="13"):
         bad.result(60)
 
 
 def test_a_trip_that_fails_fails_those_who_were_on_it_and_no_later_one(trips: Trips, pool: ThreadPoolExecutor) -> None:
-    lane = Lane(trips.carry)
+    lane = Lane()
     trips.fail = True
     for call in behind_a_trip(trips, lane, pool, [1, 2]):
         with pytest.raises(ConnectionError):
             call.result(60)
     trips.fail = False
-    assert lane.call("double", (5,)) == 10
+    assert lane.call(trips.carry, "double", (5,)) == 10
 
 
 def test_many_threads_get_their_own_answers(trips: Trips, pool: ThreadPoolExecutor) -> None:
-    lane = Lane(trips.carry)
-    assert list(pool.map(lambda number: lane.call("double", (number,)), range(100, 2100))) == [
+    lane = Lane()
+    assert list(pool.map(lambda number: lane.call(trips.carry, "double", (number,)), range(100, 2100))) == [
         2 * number for number in range(100, 2100)
     ]
     assert sum(len(trip) for trip in trips.made) == 2000

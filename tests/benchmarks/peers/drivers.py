@@ -164,14 +164,10 @@ def cluster() -> None:
     def run(question: dict[str, Any]) -> dict[str, Any]:
         streamed = question["streamed"]
         clock = Clock()
-        jobs = [
-            producer.submit("llm.generate", request.model_copy(update={"stream": streamed})).job_id
-            for request in requests[: question["count"]]
-        ]
+        asked = [request.model_copy(update={"stream": streamed}) for request in requests[: question["count"]]]
+        jobs = [job.job_id for job in producer.submit_all("llm.generate", asked)]
 
-        def wait(place: int) -> int:
-            if not streamed:
-                return int(producer.result(jobs[place], timeout_s=300)["usage"]["completion_tokens"])
+        def follow(place: int) -> int:
             seen = False
             for event in producer.follow(jobs[place], timeout_s=300):
                 if isinstance(event, TextDelta) and not seen:
@@ -181,7 +177,9 @@ def cluster() -> None:
                     return int(event.result["usage"]["completion_tokens"])
             raise RuntimeError("the job failed")
 
-        return clock.answer(_threads(len(jobs), wait))
+        if streamed:
+            return clock.answer(_threads(len(jobs), follow))
+        return clock.answer(sum(producer.result(job, timeout_s=300)["usage"]["completion_tokens"] for job in jobs))
 
     serve({"run": run})
 
