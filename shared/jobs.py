@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from .contracts.base import Fault
 from .contracts.catalog import CATALOG
 from .errors import InvalidRequest, JobNotFound, QueueFull
 from .keys import BATCH, Keys
-from .lane import Calls, Lane, OwnConnections
+from .lane import POP, Calls, Lane, OwnConnections
 from .settings import Settings
 from .signing import UNSIGNED, Signing
 
@@ -143,6 +144,19 @@ class DeadLetter(NamedTuple):
         return int(self.entry.split("-")[0])
 
 
+class Next(threading.local):
+    """The next message of this thread of a worker, which is asked for in the trip that ends its job."""
+
+    lists: Sequence[str] = ()
+    """Where to take it from, the first of them that has one; nothing is asked for where there are none."""
+    answered = False
+    answer: Any = None
+    """The list and its messages, None where all were empty, or Redis's error."""
+
+
+NEXT = Next()
+
+
 @dataclass
 class Jobs:
     """All that may be done to job records, over one Redis client (decoding replies to `str`)."""
@@ -172,7 +186,9 @@ class Jobs:
 
     def _call(self, script: str, args: Sequence[Any]) -> Any:
         # a lane that kept `_carry` would hold these jobs and their connections until the garbage is collected
-        return self._lane.call(self._carry, script, args)
+        (answer,) = self._lane.call(self._carry, (script, args))
+        _raise(answer)
+        return answer
 
     def run(self, script: str, *args: Any) -> Any:
         """Run a script of `lua/`."""
@@ -267,8 +283,16 @@ class Jobs:
         return Claim(job_id, int(fence), int(attempt), root, tenant, int(deadline), int(created), message, checkpoint)
 
     def report(self, claim: Claim, report: Report) -> Verdict:
-        """Apply a report."""
-        verdict: Verdict = self._call("advance", self._report_args(claim, report))
+        """Apply a report. With one that ends the attempt, what `NEXT` asks for is taken."""
+        advance = ("advance", self._report_args(claim, report))
+        if not (report.ending and NEXT.lists):
+            verdict: Verdict = self._call(*advance)
+            return verdict
+        pop = (POP, (len(NEXT.lists), *NEXT.lists, "RIGHT"))
+        NEXT.lists = ()
+        verdict, NEXT.answer = self._lane.call(self._carry, advance, pop)
+        NEXT.answered = True
+        _raise(verdict)
         return verdict
 
     def report_all(self, reports: Sequence[tuple[Claim, Report]]) -> list[Verdict]:
@@ -281,21 +305,21 @@ class Jobs:
 
     def _carry(self, calls: Calls) -> list[Any]:
         """Run scripts in one round trip; their answers, or the errors that Redis answered with."""
-        commands = [("EVALSHA", self._sha(script), 0, self.keys.prefix, *args) for script, args in calls]
+        commands = [self._command(script, args) for script, args in calls]
         try:
             answers = self._own.ask(commands)
         except redis.RedisError as error:
             answers = [error.with_traceback(None)] * len(calls)
         gone = None
         for place, answer in enumerate(answers):
-            if isinstance(answer, redis.RedisError):  # Redis was restarted or replaced: loads, finds the primary
+            if isinstance(answer, redis.RedisError) and calls[place][0] != POP:
+                # Redis was restarted or replaced: loads, finds the primary
                 answers[place] = gone or self._alone(*calls[place])
                 gone = answers[place] if isinstance(answers[place], _GONE) else None  # patience is spent once for all
         return answers
 
-    def _sha(self, script: str) -> str:
-        sha: str = self._script(script).sha
-        return sha
+    def _command(self, script: str, args: Sequence[Any]) -> Sequence[Any]:
+        return (POP, *args) if script == POP else ("EVALSHA", self._script(script).sha, 0, self.keys.prefix, *args)
 
     def _alone(self, script: str, args: Sequence[Any]) -> Any:
         try:
@@ -441,6 +465,15 @@ class Jobs:
 def _source(script: str) -> str:
     folder = Path(__file__).parent / "lua"
     return "\n".join((folder / f"{name}.lua").read_text("utf-8") for name in ("common", script))
+
+
+def _raise(answer: Any) -> None:
+    """If it is an error."""
+    if isinstance(answer, BaseException):
+        try:
+            raise answer
+        finally:
+            del answer  # the error's frames would hold the error
 
 
 def _text(result: dict[str, Any] | str | None) -> str:

@@ -6,6 +6,7 @@ several calls, and a thread sleeps once instead of fighting for the interpreter 
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -14,7 +15,10 @@ from typing import Any
 import redis
 
 Calls = Sequence[tuple[str, Sequence[Any]]]
-"""Names of scripts with their arguments."""
+"""Names of scripts, or `POP`, with their arguments."""
+
+POP = "LMPOP"
+"""The command that takes a message. Its answer stays bytes: nobody knows who wrote them."""
 
 Carry = Callable[[Calls], Sequence[Any]]
 """Makes calls in one trip; gives the answers, or the errors that Redis answered with. Raises when the trip fails."""
@@ -43,7 +47,7 @@ class OwnConnections:
         sound = False
         try:
             connection.send_packed_command(connection.pack_commands(commands))
-            answers = [_answer(connection) for _ in commands]
+            answers = [_answer(connection, undecoded=command[0] == POP) for command in commands]
             sound = not any(isinstance(answer, redis.RedisError) for answer in answers)
             return answers
         finally:
@@ -54,20 +58,21 @@ class OwnConnections:
                 self._client.connection_pool.release(connection)
 
 
-def _answer(connection: Any) -> Any:
+def _answer(connection: Any, *, undecoded: bool) -> Any:
     try:
-        return connection.read_response()
+        return connection.read_response(disable_decoding=undecoded)
     except redis.ResponseError as error:
         return error.with_traceback(None)  # whose frames would hold this connection, and the error itself
 
 
-class _Call:
-    def __init__(self, script: str, args: Sequence[Any]) -> None:
-        self.wanted = (script, args)
-        self.answer: Any = None
-        self.answered = False
+class _Party:
+    """Calls of one thread, which go together."""
+
+    def __init__(self, calls: Calls) -> None:
+        self.calls = calls
+        self.answers: Sequence[Any] | None = None
         self.bell = threading.Lock()
-        """Released when the call is answered, or when it is its caller's turn to carry."""
+        """Released when the calls are answered, or when it is their caller's turn to carry."""
         self.bell.acquire()
 
 
@@ -77,41 +82,37 @@ class Lane:
     def __init__(self) -> None:
         """Nothing is under way."""
         self._lock = threading.Lock()
-        self._waiting: list[_Call] = []
+        self._waiting: list[_Party] = []
         self._under_way = False
 
-    def call(self, carry: Carry, script: str, args: Sequence[Any]) -> Any:
-        """The script's answer. Raises what the trip, or this call in it, failed with.
+    def call(self, carry: Carry, *calls: tuple[str, Sequence[Any]]) -> Sequence[Any]:
+        """The scripts' answers, errors among them; of a trip that failed, its error for each.
 
         `carry` makes the trip; one thread at a time is in it.
         """
-        call = _Call(script, args)
+        party = _Party(calls)
         with self._lock:
-            self._waiting.append(call)
+            self._waiting.append(party)
             waits, self._under_way = self._under_way, True
         if waits:
-            call.bell.acquire()
-        if not call.answered:
+            party.bell.acquire()
+        if party.answers is None:
             self._go(carry)
-        if isinstance(call.answer, BaseException):
-            try:
-                raise call.answer
-            finally:
-                del call  # the error's frames would hold the error
-        return call.answer
+        return party.answers or ()
 
     def _go(self, carry: Carry) -> None:
         """One trip with everything that waits; then somebody who came meanwhile makes the next."""
         with self._lock:
-            calls, self._waiting = self._waiting, []
+            parties, self._waiting = self._waiting, []
+        calls = [call for party in parties for call in party.calls]
         try:
-            answers = carry([call.wanted for call in calls])
-        except BaseException as error:  # noqa: BLE001 - every caller raises it
-            answers = [error] * len(calls)
+            answers = iter(carry(calls))
+        except BaseException as error:  # noqa: BLE001 - every caller is told
+            answers = itertools.repeat(error)
+        for party in parties:
+            party.answers = list(itertools.islice(answers, len(party.calls)))
         with self._lock:
             self._under_way = bool(self._waiting)
-            calls += self._waiting[:1]
-        for call, answer in zip(calls, answers, strict=False):
-            call.answer, call.answered = answer, True
-        for call in calls:
-            call.bell.release()
+            parties += self._waiting[:1]
+        for party in parties:
+            party.bell.release()

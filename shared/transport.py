@@ -32,8 +32,8 @@ from .contracts.base import Fault
 from .contracts.catalog import QUEUES
 from .endpoint import Endpoint
 from .errors import BadSignature, InvalidMessage, MaeariError
-from .jobs import Jobs
-from .lane import OwnConnections
+from .jobs import NEXT, Jobs
+from .lane import POP, OwnConnections
 from .settings import settings
 
 log = logging.getLogger(__name__)
@@ -137,17 +137,12 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
             self.connection._deliver(message, queue)
 
     def take(self) -> Any:
-        """For a thread that is free: the next message of a line, which counts as delivered; None where none stands.
-
-        An interactive message of any queue comes before a batch one, and queues have their turns.
-        """
-        queues = [queue for queue in tuple(self._active_queues) if queue in QUEUES]
-        if not queues or not self._threads_take:
-            return None
-        turn = next(self._turns) % len(queues)
-        queues = queues[turn:] + queues[:turn]
-        keys = [self._q_for_pri(queue, priority) for priority in self.priority_steps for queue in queues]
-        found = self._asked("LMPOP", len(keys), *keys, "RIGHT")
+        """For a thread that is free: the next message of a line, which counts as delivered; None where none stands."""
+        if NEXT.answered:
+            NEXT.answered, found = False, self._sound(NEXT.answer)
+        else:
+            lists = self.lists()
+            found = self._asked(POP, len(lists), *lists, "RIGHT") if lists else None
         if not found:
             return None
         key, (raw,) = found
@@ -158,16 +153,31 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
         self.qos.append(message, message.delivery_tag)
         return message
 
+    def lists(self) -> list[str]:
+        """Where threads take from: an interactive message of any queue before a batch one, and queues in turn.
+
+        None while there are threads to spare: then the loop itself takes messages.
+        """
+        if self.qos.can_consume() or not self._threads_take:
+            return []
+        queues = [queue for queue in tuple(self._active_queues) if queue in QUEUES]
+        turn = next(self._turns) % max(1, len(queues))
+        queues = queues[turn:] + queues[:turn]
+        return [self._q_for_pri(queue, priority) for priority in self.priority_steps for queue in queues]
+
     def _asked(self, *command: Any) -> Any:
-        """Redis's answer; None where it has trouble, of which Celery's loop hears as well, or knows no such command."""
         try:
-            answer = _raw().ask([command])[0]
-        except redis.RedisError:
-            return None
+            return self._sound(_raw().ask([command])[0])
+        except redis.RedisError as error:
+            return self._sound(error)
+
+    def _sound(self, answer: Any) -> Any:
+        """None where Redis has trouble, of which Celery's loop hears as well, or does not know or allow this."""
+        if not isinstance(answer, redis.RedisError):
+            return answer
         if isinstance(answer, redis.ResponseError):
             self._threads_take = not _unavailable(answer)
-            return None
-        return answer
+        return None
 
     def _restore(self, message: Any, leftmost: bool = False) -> None:  # noqa: ARG002 - Kombu's signature
         """Where it cannot go back now, the record brings it back; Kombu would write the message to a file."""

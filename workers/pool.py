@@ -17,6 +17,8 @@ from celery.concurrency.base import apply_target
 from celery.concurrency.thread import TaskPool
 from celery.worker import state
 
+from shared.jobs import NEXT
+
 log = logging.getLogger("maeari.worker")
 
 
@@ -74,21 +76,29 @@ class LinePool(TaskPool):
             self._mine.following = None
 
     def _run(self, call: _Call) -> None:
+        ahead = self._channel()
+        NEXT.lists = () if ahead is None else ahead.lists()
+
         def then(*found: Any, **named: Any) -> Any:
-            self._take()  # before this job's message counts as done, or the loop would take another in its place
+            self._take(ahead)  # before this job's message counts as done, or the loop would take another in its place
             return call.callback(*found, **named)
 
         apply_target(call.target, call.args, call.kwargs, then, call.accept_callback)
 
-    def _take(self) -> None:
-        """Have Celery make a request of the next message, which comes back through `on_apply`."""
+    def _channel(self) -> Any:
+        """Where messages come from, unless none are wanted."""
         stopping = not (state.should_stop is None or state.should_stop is False)  # 0 means: stop, all is well
         if stopping or self.consumer is None or self.executor._work_queue.qsize():
-            return
-        channel = getattr(self.consumer.task_consumer, "channel", None)
-        if channel is None or channel.qos.can_consume():  # with threads to spare, the loop itself waits for messages
-            return
-        message = channel.take()
+            return None
+        return getattr(self.consumer.task_consumer, "channel", None)
+
+    def _take(self, ahead: Any) -> None:
+        """Have Celery make a request of the next message, which comes back through `on_apply`.
+
+        `ahead`: the channel for which the trip that ended the last job asked.
+        """
+        channel = ahead if NEXT.answered else self._channel()
+        message = channel.take() if channel is not None else None
         if message is None:
             return
         try:

@@ -20,11 +20,11 @@ if not state then
   return {'unknown'}
 end
 if TERMINAL[state] or state == 'waiting' then return {'ended', state} end
+if (ARGV[4] or '') ~= '' and redis.sha1hex(r[12] or '') ~= ARGV[4] then return {'foreign'} end
 if state == 'running' and tonumber(r[3]) > NOW then
   if r[9] == owner then return granted(r[10], r[4]) end
   return {'busy'}
 end
-if (ARGV[4] or '') ~= '' and redis.sha1hex(r[12] or '') ~= ARGV[4] then return {'foreign'} end
 
 local why = obstacle(id, root, deadline, r[16])
 if why then

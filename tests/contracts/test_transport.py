@@ -31,7 +31,7 @@ from shared import envelope, transport
 from shared.app import app
 from shared.contracts.base import Fault
 from shared.contracts.catalog import CATALOG, QUEUES
-from shared.jobs import Claim, Jobs, Report
+from shared.jobs import NEXT, Claim, Jobs, Report
 from shared.keys import BATCH, CELERY_RESULT, Keys, queue_list
 from shared.lane import OwnConnections
 from tests.support.servers import RedisServer, free_port
@@ -43,6 +43,7 @@ FAULT = Fault(code="engine_failed", message="The engine failed on this job.", st
 
 COPIED = {
     "_brpop_read": "(self, **options)",
+    "_brpop_start": "(self, timeout=None)",
     "_restore": "(self, message, leftmost=False)",
 }
 """Methods of Kombu's channel that ours stands in for, with their signatures."""
@@ -157,33 +158,31 @@ def test_a_worker_asks_for_interactive_messages_first_and_writes_nothing_per_mes
         message.ack()
 
     queues = [kombu.Queue(name, exchange="", routing_key=name) for name in ("rag", "knowledge")]
-    with connection.Consumer(queues, callbacks=[take], accept=["json"]), jobs.client.monitor() as monitor:
+    consumer = connection.Consumer(queues, callbacks=[take], prefetch_count=4, accept=["json"])
+    with consumer, jobs.client.monitor() as monitor:
         while len(seen) < 2:
             connection.drain_events(timeout=5)
         jobs.client.echo("over")
         commands = list(iter(lambda: monitor.next_command()["command"], "ECHO over"))
     assert seen == ["fast", "slow"]
-    asked = [command for command in commands if command.startswith("BRPOP")]
-    assert all(
-        command.split()[1:]
-        in (["rag", "knowledge", "rag:9", "knowledge:9", "1"], ["knowledge", "rag", "knowledge:9", "rag:9", "1"])
-        for command in asked
-    ), asked
-    writes = {command.split()[0] for command in commands} - {"BRPOP", "PING", "CLIENT", "HELLO", "SELECT", "SMEMBERS"}
+    asked = [command.split() for command in commands if command.startswith("BLMPOP")]
+    assert {tuple(command[:3]) for command in asked} == {("BLMPOP", "1", "4")}
+    orders = (["rag", "knowledge", "rag:9", "knowledge:9"], ["knowledge", "rag", "knowledge:9", "rag:9"])
+    assert all(command[3:7] in orders for command in asked), asked
+    writes = {command.split()[0] for command in commands} - {"BLMPOP", "PING", "CLIENT", "HELLO", "SELECT", "SMEMBERS"}
     assert writes == set()
 
 
-def test_of_a_line_as_many_are_taken_together_as_may_be_held(
-    connection: kombu.Connection, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+def test_of_a_line_several_are_taken_together_and_no_more_than_may_be_held(
+    connection: kombu.Connection, jobs: Jobs
 ) -> None:
-    monkeypatch.setattr(transport, "AT_ONCE_S", 60.0)
     for number in range(8):
         jobs.enqueue(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}")
     taken: list[kombu.Message] = []
     queue = kombu.Queue("rag", exchange="", routing_key="rag")
     with connection.Consumer([queue], callbacks=[lambda _, m: taken.append(m)], prefetch_count=6, accept=["json"]):
         connection.drain_events(timeout=5)
-        assert len(taken) == transport.AT_ONCE, "the others are for other workers"
+        assert len(taken) == transport.FEW, "the others are for other workers"
         connection.drain_events(timeout=5)
         assert [message.headers["id"] for message in taken] == [f"j{number}" for number in range(6)]
         assert [message.payload for message in taken] == [envelope.NO_BODY] * 6
@@ -194,12 +193,23 @@ def test_of_a_line_as_many_are_taken_together_as_may_be_held(
         assert [message.headers["id"] for message in taken[6:]] == ["j6", "j7"]
 
 
-def test_without_the_right_to_take_more_one_is_taken_at_a_time(
-    connection: kombu.Connection, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transport, "AT_ONCE_S", 60.0)
+@pytest.mark.parametrize(("room", "count"), [(1, 1), (3, 3), (16, 4), (40, 10), (64, 16), (256, 16)])
+def test_a_worker_takes_a_quarter_of_its_room_at_a_time(connection: kombu.Connection, room: int, count: int) -> None:
+    channel: Any = connection.channel()
+    channel.basic_qos(0, room, False)
+    assert channel._at_once() == count
+
+
+def test_a_dashboards_own_queues_are_read_as_kombu_reads_them(connection: kombu.Connection) -> None:
+    channel: Any = connection.channel()
+    channel.basic_qos(0, 16, False)
+    channel._active_queues.append("celeryev.1")
+    assert channel._at_once() == 1
+
+
+def test_without_the_right_to_take_several_one_is_taken_at_a_time(connection: kombu.Connection, jobs: Jobs) -> None:
     jobs.client.acl_setuser("narrow", enabled=True, nopass=True, keys=["*"], channels=["*"], categories=["+@all"])
-    jobs.client.acl_setuser("narrow", enabled=True, nopass=True, commands=["-rpop"])
+    jobs.client.acl_setuser("narrow", enabled=True, nopass=True, commands=["-blmpop"])
     for number in range(3):
         jobs.enqueue(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}")
     taken: list[kombu.Message] = []
@@ -222,6 +232,7 @@ def line(
     monkeypatch.setattr(transport.connection, "jobs", lambda: jobs)
     queues = [kombu.Queue(name, exchange="", routing_key=name) for name in ("rag", "knowledge")]
     with connection.Consumer(queues, callbacks=[lambda *_: None], accept=["json"]) as consumer:
+        monkeypatch.setattr(consumer.channel.qos, "can_consume", lambda: False)  # as in a worker whose threads are busy
         yield consumer.channel
 
 
@@ -255,7 +266,7 @@ def test_where_free_threads_may_not_take_they_stop_asking(
     jobs.enqueue("j1", "rag.embed", REQUEST, tenant="acme")
     assert line.take() is None and line.take() is None
     assert len(asked) == 1
-    assert line._takes_more, "the loop may still take several together: another right"
+    assert line._takes_several, "the loop may still take several together: another right"
 
 
 def test_a_free_thread_that_finds_redis_gone_leaves_it_to_the_loop(
@@ -266,6 +277,52 @@ def test_a_free_thread_that_finds_redis_gone_leaves_it_to_the_loop(
         broken.setattr(transport._raw(), "ask", _raise_connection_error)
         assert line.take() is None
     assert line.take().headers["id"] == "j1"
+
+
+def ended(jobs: Jobs, job_id: str) -> None:
+    """A job's last report, as a thread of a worker makes it."""
+    claim = jobs.claim(job_id, "me")
+    assert isinstance(claim, Claim)
+    assert jobs.report(claim, Report(ending="done", result={}, ends_job=True, number=1)) == "ok"
+
+
+def test_the_trip_that_ends_a_job_brings_the_next_message(line: Any, jobs: Jobs) -> None:
+    for number in range(3):
+        jobs.enqueue(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}")
+    first = line.take()
+    NEXT.lists = line.lists()
+    ended(jobs, first.headers["id"])
+    assert NEXT.answered and jobs.client.llen("rag") == 1
+    assert line.take().headers["id"] == "j1"
+    assert not NEXT.answered and not NEXT.lists
+    ended(jobs, "j1")
+    assert not NEXT.answered and jobs.client.llen("rag") == 1, "not asked for"
+
+
+@pytest.mark.parametrize("broken", ["{", b"\xff\xfe"])
+def test_what_cannot_be_run_comes_with_that_trip_as_well_and_is_buried(line: Any, jobs: Jobs, broken: Any) -> None:
+    jobs.enqueue("j1", "rag.embed", REQUEST, tenant="acme")
+    line.take()
+    jobs.client.lpush("rag", broken)
+    NEXT.lists = line.lists()
+    ended(jobs, "j1")
+    assert line.take() is None
+    assert [letter.queue for letter in jobs.dead()] == ["rag"]
+    assert line.take() is None and not NEXT.answered
+
+
+def test_without_the_right_to_it_that_trip_still_ends_the_job(line: Any, jobs: Jobs, redis_server: RedisServer) -> None:
+    jobs.client.acl_setuser("narrow", enabled=True, nopass=True, keys=["*"], channels=["*"], categories=["+@all"])
+    jobs.client.acl_setuser("narrow", enabled=True, nopass=True, commands=["-lmpop"])
+    for number in range(2):
+        jobs.enqueue(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}")
+    url = redis_server.url.replace("redis://", "redis://narrow:none@")
+    narrow = Jobs(redis.Redis.from_url(url, decode_responses=True), jobs.keys)
+    NEXT.lists = line.lists()
+    ended(narrow, line.take().headers["id"])
+    assert line.take() is None and line.lists() == [], "nor are threads to ask again"
+    assert jobs.client.llen("rag") == 1
+    jobs.client.acl_deluser("narrow")
 
 
 def _raise_connection_error(_: Any) -> Any:

@@ -105,6 +105,8 @@ def test_only_the_message_that_a_record_was_made_with_begins_it(jobs: Jobs) -> N
     assert jobs.claim("j1", "w1", digests[0]) == Refused("foreign")
     assert state(jobs) == "queued"
     assert isinstance(jobs.claim("j1", "w1", digests[1]), Claim)
+    assert jobs.claim("j1", "w2", digests[0]) == Refused("foreign"), "also while the job runs"
+    assert jobs.claim("j1", "w2", digests[1]) == Refused("busy")
 
 
 @pytest.mark.parametrize(("field", "value"), [("queue", "maeari:stages:j2"), ("queue", ""), ("priority", "x:y")])

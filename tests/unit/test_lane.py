@@ -41,13 +41,20 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield made
 
 
+def double(trips: Trips, lane: Lane, number: int) -> Any:
+    (answer,) = lane.call(trips.carry, ("double", (number,)))
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
 def behind_a_trip(trips: Trips, lane: Lane, pool: ThreadPoolExecutor, numbers: Sequence[int]) -> list[Future[Any]]:
     """Calls with 0 and then `numbers`, all of which came while the first one's trip was under way; it may end now."""
     trips.go.clear()
-    calls = [pool.submit(lane.call, trips.carry, "double", (0,))]
+    calls = [pool.submit(double, trips, lane, 0)]
     until(lambda: trips.made == [[0]], "the first trip is under way")
     for place, number in enumerate(numbers, 1):
-        calls.append(pool.submit(lane.call, trips.carry, "double", (number,)))
+        calls.append(pool.submit(double, trips, lane, number))
         until(lambda count=place: len(lane._waiting) == count, "it waits")
     trips.go.set()
     return calls
@@ -55,7 +62,7 @@ def behind_a_trip(trips: Trips, lane: Lane, pool: ThreadPoolExecutor, numbers: S
 
 def test_a_lone_call_goes_at_once_on_its_own_thread(trips: Trips) -> None:
     lane = Lane()
-    assert [lane.call(trips.carry, "double", (number,)) for number in (1, 2)] == [2, 4]
+    assert [double(trips, lane, number) for number in (1, 2)] == [2, 4]
     assert trips.made == [[1], [2]]
 
 
@@ -79,12 +86,28 @@ def test_a_trip_that_fails_fails_those_who_were_on_it_and_no_later_one(trips: Tr
         with pytest.raises(ConnectionError):
             call.result(60)
     trips.fail = False
-    assert lane.call(trips.carry, "double", (5,)) == 10
+    assert double(trips, lane, 5) == 10
 
 
 def test_many_threads_get_their_own_answers(trips: Trips, pool: ThreadPoolExecutor) -> None:
     lane = Lane()
-    assert list(pool.map(lambda number: lane.call(trips.carry, "double", (number,)), range(100, 2100))) == [
+    assert list(pool.map(lambda number: double(trips, lane, number), range(100, 2100))) == [
         2 * number for number in range(100, 2100)
     ]
     assert sum(len(trip) for trip in trips.made) == 2000
+
+
+def test_calls_of_one_thread_go_together_and_in_order(trips: Trips, pool: ThreadPoolExecutor) -> None:
+    lane = Lane()
+    trips.go.clear()
+    first = pool.submit(double, trips, lane, 0)
+    until(lambda: trips.made == [[0]], "the first trip is under way")
+    both = pool.submit(lane.call, trips.carry, ("double", (1,)), ("double", (13,)))
+    until(lambda: len(lane._waiting) == 1, "they wait")
+    last = pool.submit(double, trips, lane, 3)
+    until(lambda: len(lane._waiting) == 2, "it waits")
+    trips.go.set()
+    answer, error = both.result(60)
+    assert (first.result(60), answer, last.result(60)) == (0, 2, 6)
+    assert isinstance(error, ValueError)
+    assert trips.made == [[0], [1, 13, 3]]
