@@ -58,7 +58,7 @@ for _ = 1, tonumber(take()) do
   if redis.call('EXISTS', key_of(stage)) == 0 then
     has_stages = true
     begin(stage, task, queue, r[5], r[6], root, max_attempts, r[3], 0, env)
-    redis.call('HINCRBY', top, 'pending', 1)
+    redis.call('HINCRBY', top, 'pending', '1')
     redis.call('RPUSH', P .. 'stages:' .. root, stage)
     redis.call('EXPIRE', P .. 'stages:' .. root, config('open_ttl_s'))
   end
@@ -67,7 +67,7 @@ end
 for _ = 1, tonumber(take()) do
   local list, value, keep, ttl = take(), take(), tonumber(take()), take()
   redis.call('RPUSH', list, value)
-  redis.call('LTRIM', list, -keep, -1)
+  redis.call('LTRIM', list, -keep, '-1')
   redis.call('EXPIRE', list, ttl)
 end
 
@@ -79,7 +79,7 @@ local function begin_last()
   if job[1] ~= 'waiting' or tonumber(job[2] or 0) > 0 then return end
   if root_of(job[3]) ~= root then return end
   begin(job[3], job[4], job[5], r[5], r[6], root, 3, r[3], 0, job[6])
-  redis.call('HINCRBY', top, 'pending', 1)
+  redis.call('HINCRBY', top, 'pending', '1')
   redis.call('RPUSH', P .. 'stages:' .. root, job[3])
   redis.call('EXPIRE', P .. 'stages:' .. root, config('open_ttl_s'))
 end
@@ -102,6 +102,6 @@ if root == id or ARGV[6] ~= '' then      -- the job's own result is in its last 
 end
 
 close_record(id, 'done', known, 'result', ARGV[5])
-redis.call('HINCRBY', top, 'pending', -1)
+redis.call('HINCRBY', top, 'pending', '-1')
 begin_last()
 return 'ok'

@@ -29,17 +29,20 @@ local DEFAULTS = {
 
 local clock = redis.call('TIME')
 local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local AT = string.format('%.0f', NOW)      -- to be written: Redis takes its time over a number
 
 local limits
 local function config(name)
   if not limits then      -- one read serves the whole script
-    local names = {}
-    for known in pairs(DEFAULTS) do names[#names + 1] = known end
-    local found = redis.call('HMGET', P .. 'config', unpack(names))
-    limits = {}
-    for at, known in ipairs(names) do limits[known] = tonumber(found[at] or DEFAULTS[known]) end
+    local found = redis.call('HMGET', P .. 'config', 'share', 'queue_limit', 'tenant_limit', 'lease_ms', 'redeliver_ms',
+      'job_ttl_s', 'events_ttl_s', 'open_ttl_s', 'deadline_ms', 'presence_ttl_s', 'dead_limit', 'events_limit')
+    limits = {
+      share = found[1], queue_limit = found[2], tenant_limit = found[3], lease_ms = found[4], redeliver_ms = found[5],
+      job_ttl_s = found[6], events_ttl_s = found[7], open_ttl_s = found[8], deadline_ms = found[9], presence_ttl_s = found[10],
+      dead_limit = found[11], events_limit = found[12],
+    }
   end
-  return limits[name]
+  return tonumber(limits[name] or DEFAULTS[name])
 end
 
 local function key_of(id) return P .. 'job:' .. id end
@@ -67,12 +70,12 @@ end
 
 local function emit_as(seq, root, kind, data)
   local stream = P .. 'events:' .. root
-  redis.call('XADD', stream, 'MAXLEN', '~', config('events_limit'), seq .. '-0', 'type', kind, 'at', NOW, 'data', data)
+  redis.call('XADD', stream, 'MAXLEN', '~', config('events_limit'), seq .. '-0', 'type', kind, 'at', AT, 'data', data)
   if seq == 1 then redis.call('EXPIRE', stream, config('open_ttl_s')) end
 end
 
 local function emit(root, kind, data)
-  emit_as(redis.call('HINCRBY', key_of(root), 'seq', 1), root, kind, data)
+  emit_as(redis.call('HINCRBY', key_of(root), 'seq', '1'), root, kind, data)
 end
 
 -- Queues: at most `share` messages of a tenant wait in the shared list, so the list is a round of tenants -------------
@@ -81,9 +84,9 @@ end
 local function put(id, queue, priority, env, at_head)
   local job = key_of(id)
   if at_head then      -- it keeps its place in the order of pushing
-    redis.call('HSET', job, 'listed', 1, 'parked', 0)
+    redis.call('HSET', job, 'listed', '1', 'parked', '0')
   else
-    redis.call('HSET', job, 'listed', 1, 'parked', 0, 'pushed', NOW)
+    redis.call('HSET', job, 'listed', '1', 'parked', '0', 'pushed', AT)
   end
   redis.call('ZADD', P .. 'open', NOW + config('redeliver_ms'), id)
   redis.call(at_head and 'RPUSH' or 'LPUSH', list_of(queue, priority), env)
@@ -94,18 +97,18 @@ local function push(id, at_head)
   local queue, priority, tenant = job[1], job[2], job[3]
   local share = tonumber(redis.call('HGET', P .. 'shares:' .. queue, priority .. ':' .. tenant) or 0)
   if share < config('share') or at_head then
-    redis.call('HINCRBY', P .. 'shares:' .. queue, priority .. ':' .. tenant, 1)
+    redis.call('HINCRBY', P .. 'shares:' .. queue, priority .. ':' .. tenant, '1')
     put(id, queue, priority, job[5], at_head)
   else
     redis.call('RPUSH', P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant, id)
-    redis.call('HINCRBY', P .. 'shares:' .. queue, 'parked', 1)
-    redis.call('HSET', key_of(id), 'parked', 1, 'pushed', NOW)
+    redis.call('HINCRBY', P .. 'shares:' .. queue, 'parked', '1')
+    redis.call('HSET', key_of(id), 'parked', '1', 'pushed', AT)
     redis.call('ZADD', P .. 'open', job[4], id)
   end
 end
 
 local function lower(hash, field)
-  local left = redis.call('HINCRBY', hash, field, -1)
+  local left = redis.call('HINCRBY', hash, field, '-1')
   if left <= 0 then redis.call('HDEL', hash, field) end
   return left
 end
@@ -116,11 +119,11 @@ end
 local function promote(queue, priority, tenant, held)
   local shares, line = P .. 'shares:' .. queue, P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant
   while held < config('share') do
-    local id = redis.call('LINDEX', line, 0)
+    local id = redis.call('LINDEX', line, '0')
     if not id then break end
     local env = redis.pcall('HGET', key_of(id), 'env')
     if type(env) == 'table' then
-      redis.call('ZADD', P .. 'open', NOW, id)
+      redis.call('ZADD', P .. 'open', AT, id)
       break
     end
     redis.call('LPOP', line)
@@ -138,7 +141,7 @@ local function leave(id, queue, priority, tenant, listed, parked)
   local shares, own = P .. 'shares:' .. queue, priority .. ':' .. tenant
   if parked == '1' then
     local line = P .. 'parked:' .. queue .. ':' .. own
-    if redis.call('LREM', line, 1, id) == 1 then lower(shares, 'parked') end
+    if redis.call('LREM', line, '1', id) == 1 then lower(shares, 'parked') end
   end
   local before = tonumber(redis.call('HGET', shares, own) or 0)
   local held = promote(queue, priority, tenant, parked == '1' and before or before - 1)
@@ -152,7 +155,7 @@ end
 local function unlist(id)
   local job = redis.call('HMGET', key_of(id), 'queue', 'priority', 'tenant', 'listed', 'parked')
   if job[4] ~= '1' and job[5] ~= '1' then return end
-  redis.call('HSET', key_of(id), 'listed', 0, 'parked', 0)
+  redis.call('HSET', key_of(id), 'listed', '0', 'parked', '0')
   leave(id, unpack(job))
 end
 
@@ -162,7 +165,7 @@ end
 -- it has `stages`, and its last event's `seq`. Further arguments: fields and values to be written with the state.
 local function close_record(id, state, known, ...)
   if not known or known.listed == '1' or known.parked == '1' then unlist(id) end
-  redis.call('HSET', key_of(id), 'state', state, 'finished', NOW, 'env', '', ...)
+  redis.call('HSET', key_of(id), 'state', state, 'finished', AT, 'env', '', ...)
   redis.call('ZREM', P .. 'open', id)
   redis.call('EXPIRE', key_of(id), config('job_ttl_s'))
 end
@@ -263,18 +266,19 @@ end
 -- A new record and its message, pushed or parked behind its tenant's share; a job's first event with it.
 local function begin(id, task, queue, priority, tenant, root, max_attempts, deadline, presence, env)
   local job, list, shares = key_of(id), list_of(queue, priority), P .. 'shares:' .. queue
-  local parked = tonumber(redis.call('HGET', shares, priority .. ':' .. tenant) or 0) >= config('share') and 1 or 0
+  local parked = tonumber(redis.call('HGET', shares, priority .. ':' .. tenant) or 0) >= config('share') and '1' or '0'
   redis.call('HSET', job, 'task', task, 'queue', queue, 'priority', priority, 'tenant', tenant, 'root', root, 'max_attempts',
-    max_attempts, 'deadline', deadline, 'presence', presence, 'env', env, 'state', 'queued', 'fence', NOW, 'attempts', 0,
-    'reports', 0, 'listed', 1 - parked, 'parked', parked, 'created', NOW, 'pushed', NOW, 'seq', root == id and 1 or 0)
+    max_attempts, 'deadline', deadline, 'presence', presence, 'env', env, 'state', 'queued', 'fence', AT, 'attempts', '0',
+    'reports', '0', 'listed', parked == '1' and '0' or '1', 'parked', parked, 'created', AT, 'pushed', AT,
+    'seq', root == id and '1' or '0')
   redis.call('EXPIRE', job, config('open_ttl_s'))
   if root == id then emit_as(1, id, 'accepted', cjson.encode({task = task})) end
-  if parked == 1 then
+  if parked == '1' then
     redis.call('RPUSH', P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant, id)
-    redis.call('HINCRBY', shares, 'parked', 1)
+    redis.call('HINCRBY', shares, 'parked', '1')
     redis.call('ZADD', P .. 'open', deadline, id)
   else
-    redis.call('HINCRBY', shares, priority .. ':' .. tenant, 1)
+    redis.call('HINCRBY', shares, priority .. ':' .. tenant, '1')
     redis.call('ZADD', P .. 'open', NOW + config('redeliver_ms'), id)
     redis.call('LPUSH', list, env)
   end
