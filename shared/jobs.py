@@ -10,7 +10,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -147,8 +147,8 @@ class DeadLetter(NamedTuple):
 class Next(threading.local):
     """The next message of this thread of a worker, which is asked for in the trip that ends its job."""
 
-    lists: Sequence[str] = ()
-    """Where to take it from, the first of them that has one; nothing is asked for where there are none."""
+    lists: Callable[[], Sequence[str]] | None = None
+    """Says where to take it from, the first list that has one; where it gives none, nothing is asked for."""
     answered = False
     answer: Any = None
     """The list and its messages, None where all were empty, or Redis's error."""
@@ -285,12 +285,11 @@ class Jobs:
     def report(self, claim: Claim, report: Report) -> Verdict:
         """Apply a report. With one that ends the attempt, what `NEXT` asks for is taken."""
         advance = ("advance", self._report_args(claim, report))
-        if not (report.ending and NEXT.lists):
+        lists = NEXT.lists() if report.ending and NEXT.lists and not NEXT.answered else ()
+        if not lists:
             verdict: Verdict = self._call(*advance)
             return verdict
-        pop = (POP, (len(NEXT.lists), *NEXT.lists, "RIGHT"))
-        NEXT.lists = ()
-        verdict, NEXT.answer = self._lane.call(self._carry, advance, pop)
+        verdict, NEXT.answer = self._lane.call(self._carry, advance, (POP, (len(lists), *lists, "RIGHT")))
         NEXT.answered = True
         _raise(verdict)
         return verdict

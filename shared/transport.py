@@ -16,6 +16,7 @@ import contextlib
 import itertools
 import logging
 import time
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from queue import Empty
@@ -136,12 +137,15 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
         if message is not None:
             self.connection._deliver(message, queue)
 
-    def take(self) -> Any:
-        """For a thread that is free: the next message of a line, which counts as delivered; None where none stands."""
+    def take(self, lists_now: Callable[[], Sequence[str]]) -> Any:
+        """For a thread that is free: the next message of a line, which counts as delivered; None where none stands.
+
+        What the trip that ended its last job brought; else of `lists_now`.
+        """
         if NEXT.answered:
             NEXT.answered, found = False, self._sound(NEXT.answer)
         else:
-            lists = self.lists()
+            lists = lists_now()
             found = self._asked(POP, len(lists), *lists, "RIGHT") if lists else None
         if not found:
             return None

@@ -1,7 +1,8 @@
 """The threads of a worker, each of which goes on with the next message by itself where messages stand in line.
 
 Celery's own way round (its event loop takes a message, hands it to a thread, hears of the end and takes another) costs
-more than a small job. A job that finds its worker idle goes that way; in a line the loop sleeps. Requests, events,
+more than a small job. A job that finds a thread idle goes that way; in a line the loop sleeps, and the trip that ends a
+job brings its thread the next one. Requests, events,
 revocations and what `inspect` tells are Celery's own either way.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -69,6 +70,7 @@ class LinePool(TaskPool):
     def _work(self, call: _Call) -> None:
         following: list[_Call] = [call]
         self._mine.following = following
+        NEXT.lists = self._lists
         try:
             while following:
                 self._run(following.pop())
@@ -76,29 +78,28 @@ class LinePool(TaskPool):
             self._mine.following = None
 
     def _run(self, call: _Call) -> None:
-        ahead = self._channel()
-        NEXT.lists = () if ahead is None else ahead.lists()
-
         def then(*found: Any, **named: Any) -> Any:
-            self._take(ahead)  # before this job's message counts as done, or the loop would take another in its place
+            self._take()  # before this job's message counts as done, or the loop would take another in its place
             return call.callback(*found, **named)
 
         apply_target(call.target, call.args, call.kwargs, then, call.accept_callback)
 
-    def _channel(self) -> Any:
-        """Where messages come from, unless none are wanted."""
+    def _lists(self) -> Sequence[str]:
+        """Where the thread that asks may take a further message from now."""
         stopping = not (state.should_stop is None or state.should_stop is False)  # 0 means: stop, all is well
-        if stopping or self.consumer is None or self.executor._work_queue.qsize():
-            return None
-        return getattr(self.consumer.task_consumer, "channel", None)
+        channel = self._channel()
+        if stopping or channel is None or self.executor._work_queue.qsize():
+            return ()
+        lists: Sequence[str] = channel.lists()
+        return lists
 
-    def _take(self, ahead: Any) -> None:
-        """Have Celery make a request of the next message, which comes back through `on_apply`.
+    def _channel(self) -> Any:
+        return None if self.consumer is None else getattr(self.consumer.task_consumer, "channel", None)
 
-        `ahead`: the channel for which the trip that ended the last job asked.
-        """
-        channel = ahead if NEXT.answered else self._channel()
-        message = channel.take() if channel is not None else None
+    def _take(self) -> None:
+        """Have Celery make a request of the next message, which comes back through `on_apply`."""
+        channel = self._channel()
+        message = None if channel is None else channel.take(self._lists)
         if message is None:
             return
         try:

@@ -3,8 +3,8 @@
 Every contender has an engine of its own with the very same arguments. This cluster stays; the others come beside it in small
 groups, for many engines at a time push each other's pages out of memory. While one is measured, the rest of its group is
 frozen, and what is compared was measured within seconds. Servers run twice: as they come, and with this cluster's plugins for
-vLLM (`workers.engines.generator_plugins`), which the raw engines have too, so that what the plugins gain is not mistaken for
-what the queue costs.
+vLLM (`workers.engines.generator_plugins`), so that what the plugins gain is not mistaken for what the queue costs. The raw
+engines always compute adapters with them; to give way to others is for engine cores in processes of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ class Contender:
 
     streams = True
     slow = False
-    """Takes as long as all others together: one round, after one job."""
+    """Takes as long as all others together, and streams nothing: one round of a level, after one job."""
 
     def __init__(self, name: str, folder: Path, python: str = sys.executable) -> None:
         """Start what there is to start."""
@@ -135,10 +136,14 @@ class Contender:
 
     def turn(self, level: int, *, streamed: bool) -> None:
         """Jobs of a level, warm; single ones one after another. Then it is frozen again."""
+        if self.slow and (level, streamed) in self.found.rates:
+            return
         self.thaw()
         self.run(1 if self.slow else min(level, WARM), streamed=streamed)
         runs = SINGLES if level == 1 else 1
-        self.found.add(level, streamed, [self.run(min(level, TOP), streamed=streamed) for _ in range(runs)])
+        answers = [self.run(min(level, TOP), streamed=streamed) for _ in range(runs)]
+        for either in (True, False) if self.slow else (streamed,):
+            self.found.add(level, either, answers)
         self.freeze()
 
     def freeze(self) -> None:
@@ -258,21 +263,25 @@ class Field:
     peers: Peers
     here: list[Contender] = field(default_factory=list)
 
-    def enter(self, name: str, kind: type[Contender], needs: str = "") -> None:
-        """Start one, try it, freeze it; or say why it is not there."""
-        reason = self.peers.missing.get(needs, "")
-        free = psutil.virtual_memory().available / 2**30
-        if free < ROOM_GIB:
-            reason = f"a further engine needs {ROOM_GIB} GiB of memory, {free:.1f} GiB were free"
-        if not reason:
-            reason = self._start(name, kind, self.peers.python if needs else sys.executable)
-        if reason:
-            self.section.notes.append(f"{name} was not run: {reason}")
+    def enter(self, group: Sequence[Entry]) -> list[Contender]:
+        """Start all of a group at a time, try them, freeze them; of one that is not there, say why."""
+        room = int(psutil.virtual_memory().available / 2**30 / ROOM_GIB)
+        with ThreadPoolExecutor(len(group)) as pool:
+            found = list(pool.map(self._entered, group[:room]))
+        found += [f"an engine needs {ROOM_GIB} GiB of memory, which are not free"] * len(group[room:])
+        for (name, _, _), contender in zip(group, found, strict=True):
+            if isinstance(contender, str):
+                self.section.notes.append(f"{name} was not run: {contender}")
+        return [contender for contender in found if isinstance(contender, Contender)]
 
-    def _start(self, name: str, kind: type[Contender], python: str) -> str:
+    def _entered(self, entry: Entry) -> Contender | str:
+        name, kind, needs = entry
+        return self.peers.missing.get(needs) or self._start(name, kind, self.peers.python if needs else sys.executable)
+
+    def _start(self, name: str, kind: type[Contender], python: str) -> Contender | str:
         contender = kind.__new__(kind)  # known before it starts, so that half a start can be closed
         try:
-            contender.__init__(name, self.folder / str(len(list(self.folder.iterdir()))), python)  # type: ignore[misc]
+            contender.__init__(name, self.folder / _slug(name), python)  # type: ignore[misc]
             contender.run(min(8, TOP), streamed=True)
             contender.freeze()
         except RuntimeError as error:
@@ -282,7 +291,7 @@ class Field:
             contender.close()
             raise
         self.here.append(contender)
-        return ""
+        return contender
 
     def leave(self, contenders: Sequence[Contender]) -> None:
         """They end."""
@@ -297,11 +306,11 @@ def measure(folder: Path) -> Section:
     field_ = Field(folder, section, ensure())
     compared: dict[str, Comparison] = {}
     try:
-        field_.enter(OURS, Cluster)
-        if not field_.here:
+        ours = field_.enter([(OURS, Cluster, "")])
+        if not ours:
             raise RuntimeError(section.notes[-1])
         for group in _GROUPS:
-            compared |= _beside(field_, field_.here[0], group)
+            compared |= _beside(field_, ours[0], group)
     finally:
         field_.leave(tuple(field_.here))
     _report(section, compared)
@@ -310,14 +319,14 @@ def measure(folder: Path) -> Section:
 
 def _beside(field_: Field, ours: Contender, group: Sequence[Entry]) -> dict[str, Comparison]:
     """A group comes, is measured beside this cluster, and leaves."""
-    for entry in group:
-        field_.enter(*entry)
-    others = [contender for contender in field_.here if contender is not ours]
+    others = field_.enter(group)
+    if not others:
+        return {}
     ours.found = Found()
     rounds = {level: ROUNDS if level == LEVELS[-1] else max(1, ROUNDS // 2) for level in LEVELS} | {1: ROUNDS}
-    for level, streamed in [(level, True) for level in LEVELS] + [(LEVELS[-1], False)] if others else ():
+    for level, streamed in [(level, True) for level in LEVELS] + [(LEVELS[-1], False)]:
         for _ in range(1 if any(contender.slow for contender in others) else rounds[level]):
-            for contender in field_.here:
+            for contender in (ours, *others):
                 contender.turn(level, streamed=streamed)
     field_.leave(others)
     return {contender.name: Comparison(contender.found, ours.found) for contender in others}
@@ -333,7 +342,15 @@ _GROUPS: tuple[tuple[Entry, ...], ...] = (
 _AIMS = {RAW: 0.97, NAIVE: 8.0} | {
     f"{name}{suffix}": aim for name, aim in zip(SERVERS, (1.0, 1.1, 1.5), strict=True) for suffix in ("", PLUGIN)
 }
-_SLUGS = {RAW: "raw", RAW_ASYNC: "async", OPENAI: "openai", LITSERVE: "litserve", RAY: "ray", NAIVE: "naive"}
+_SLUGS = {
+    OURS: "ours",
+    RAW: "raw",
+    RAW_ASYNC: "async",
+    OPENAI: "openai",
+    LITSERVE: "litserve",
+    RAY: "ray",
+    NAIVE: "naive",
+}
 
 
 def _slug(name: str) -> str:
@@ -369,8 +386,9 @@ def _report(section: Section, compared: dict[str, Comparison]) -> None:
         "for they come and go in waves."
     )
     section.notes.append(
+        "A batch is handed in as one list where a contender takes lists: `LLM.generate`, and this cluster (`Producer.submit_all`). "
         "Streamed, the cluster writes what each job says every 30 ms or more into its record, from which a caller can read on after "
-        "any interruption. HTTP servers are sent token ids, which spares them the tokenizing that the cluster does."
+        "any interruption. Raw engines and HTTP servers are given token ids, which spares them the tokenizing that the cluster does."
     )
     levels = [str(level) for level in LEVELS]
     shown = {name: found for name, found in here.items() if not name.endswith(PLUGIN)}

@@ -234,6 +234,7 @@ def line(
     with connection.Consumer(queues, callbacks=[lambda *_: None], accept=["json"]) as consumer:
         monkeypatch.setattr(consumer.channel.qos, "can_consume", lambda: False)  # as in a worker whose threads are busy
         yield consumer.channel
+    NEXT.lists, NEXT.answered = None, False
 
 
 def test_a_free_thread_takes_interactive_messages_first_and_queues_have_their_turns(line: Any, jobs: Jobs) -> None:
@@ -242,18 +243,18 @@ def test_a_free_thread_takes_interactive_messages_first_and_queues_have_their_tu
         jobs.enqueue(f"slow{number}", "rag.embed", REQUEST | tenant, tenant=f"t{number}", priority=BATCH)
         jobs.enqueue(f"fast{number}", "rag.embed", REQUEST | tenant, tenant=f"t{number}")
         jobs.enqueue(f"other{number}", "knowledge.list", {"pack": "parent"} | tenant, tenant=f"t{number}")
-    taken = [line.take() for _ in range(9)]
+    taken = [line.take(line.lists) for _ in range(9)]
     ids = [message.headers["id"] for message in taken]
     assert {name.rstrip("012") for name in ids[:6]} == {"fast", "other"} and {*ids[:2]} == {"fast0", "other0"}
     assert ids[6:] == ["slow0", "slow1", "slow2"]
-    assert line.take() is None
+    assert line.take(line.lists) is None
     assert len(line.qos._delivered) == 9, "they count as what the worker holds"
     assert [message.payload for message in taken] == [envelope.NO_BODY] * 9
 
 
 def test_a_free_thread_buries_what_cannot_be_run(line: Any, jobs: Jobs) -> None:
     jobs.client.lpush("rag", '{"no": "message"}')
-    assert line.take() is None
+    assert line.take(line.lists) is None
     assert [letter.queue for letter in jobs.dead()] == ["rag"]
 
 
@@ -264,7 +265,7 @@ def test_where_free_threads_may_not_take_they_stop_asking(
     asked: list[Any] = []
     monkeypatch.setattr(transport._raw(), "ask", lambda commands: asked.append(commands) or [answer])
     jobs.enqueue("j1", "rag.embed", REQUEST, tenant="acme")
-    assert line.take() is None and line.take() is None
+    assert line.take(line.lists) is None and line.take(line.lists) is None
     assert len(asked) == 1
     assert line._takes_several, "the loop may still take several together: another right"
 
@@ -275,8 +276,8 @@ def test_a_free_thread_that_finds_redis_gone_leaves_it_to_the_loop(
     jobs.enqueue("j1", "rag.embed", REQUEST, tenant="acme")
     with monkeypatch.context() as broken:
         broken.setattr(transport._raw(), "ask", _raise_connection_error)
-        assert line.take() is None
-    assert line.take().headers["id"] == "j1"
+        assert line.take(line.lists) is None
+    assert line.take(line.lists).headers["id"] == "j1"
 
 
 def ended(jobs: Jobs, job_id: str) -> None:
@@ -289,26 +290,40 @@ def ended(jobs: Jobs, job_id: str) -> None:
 def test_the_trip_that_ends_a_job_brings_the_next_message(line: Any, jobs: Jobs) -> None:
     for number in range(3):
         jobs.enqueue(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}")
-    first = line.take()
-    NEXT.lists = line.lists()
+    first = line.take(line.lists)
+    NEXT.lists = line.lists
     ended(jobs, first.headers["id"])
     assert NEXT.answered and jobs.client.llen("rag") == 1
-    assert line.take().headers["id"] == "j1"
-    assert not NEXT.answered and not NEXT.lists
+    assert line.take(line.lists).headers["id"] == "j1"
+    assert not NEXT.answered
+    NEXT.lists = None
     ended(jobs, "j1")
     assert not NEXT.answered and jobs.client.llen("rag") == 1, "not asked for"
+
+
+def test_a_report_that_is_made_again_brings_no_second_message(line: Any, jobs: Jobs) -> None:
+    for number in range(3):
+        jobs.enqueue(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}")
+    line.take(line.lists)
+    NEXT.lists = line.lists
+    claim = jobs.claim("j0", "me")
+    assert isinstance(claim, Claim)
+    for _ in range(2):
+        assert jobs.report(claim, Report(ending="done", result={}, ends_job=True, number=1)) == "ok"
+    assert jobs.client.llen("rag") == 1
+    assert line.take(line.lists).headers["id"] == "j1"
 
 
 @pytest.mark.parametrize("broken", ["{", b"\xff\xfe"])
 def test_what_cannot_be_run_comes_with_that_trip_as_well_and_is_buried(line: Any, jobs: Jobs, broken: Any) -> None:
     jobs.enqueue("j1", "rag.embed", REQUEST, tenant="acme")
-    line.take()
+    line.take(line.lists)
     jobs.client.lpush("rag", broken)
-    NEXT.lists = line.lists()
+    NEXT.lists = line.lists
     ended(jobs, "j1")
-    assert line.take() is None
+    assert line.take(line.lists) is None
     assert [letter.queue for letter in jobs.dead()] == ["rag"]
-    assert line.take() is None and not NEXT.answered
+    assert line.take(line.lists) is None and not NEXT.answered
 
 
 def test_without_the_right_to_it_that_trip_still_ends_the_job(line: Any, jobs: Jobs, redis_server: RedisServer) -> None:
@@ -318,9 +333,9 @@ def test_without_the_right_to_it_that_trip_still_ends_the_job(line: Any, jobs: J
         jobs.enqueue(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}")
     url = redis_server.url.replace("redis://", "redis://narrow:none@")
     narrow = Jobs(redis.Redis.from_url(url, decode_responses=True), jobs.keys)
-    NEXT.lists = line.lists()
-    ended(narrow, line.take().headers["id"])
-    assert line.take() is None and line.lists() == [], "nor are threads to ask again"
+    NEXT.lists = line.lists
+    ended(narrow, line.take(line.lists).headers["id"])
+    assert line.take(line.lists) is None and line.lists() == [], "nor are threads to ask again"
     assert jobs.client.llen("rag") == 1
     jobs.client.acl_deluser("narrow")
 

@@ -1,4 +1,4 @@
-"""The real engine for the tests of several modules: it takes long to start, and idles when nobody asks."""
+"""For the tests of several modules: records on a real Redis, and the real engine, which takes long to start."""
 
 from __future__ import annotations
 
@@ -7,11 +7,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from shared.contracts.catalog import QUEUES
+from shared.jobs import Jobs
+from shared.keys import BATCH, PERMANENT, Keys, queue_list
 from shared.settings import Settings
+from tests.support.servers import RedisServer
 
 if TYPE_CHECKING:  # what they import takes seconds, and most modules here need none of it
     from tests.support.training import Workshop
     from workers.engines.generator import BatchingGenerator
+
+
+@pytest.fixture
+def jobs(redis_server: RedisServer) -> Iterator[Jobs]:
+    """Records on an empty database; afterwards no key may be left that neither expires nor is meant to stay."""
+    client = redis_server.client
+    client.flushall()
+    yield Jobs(client, Keys("maeari:"))
+    permanent = {f"maeari:{name}" for name in PERMANENT} | {queue_list(q, p) for q in QUEUES for p in (0, BATCH)}
+    counters = ("maeari:shares", "maeari:parked")  # gone with the last waiting job
+    leaked = {key for key in client.scan_iter("*") if client.ttl(key) == -1 and not key.startswith(counters)}
+    assert leaked <= permanent
 
 
 def configuration(studio: Workshop) -> Settings:

@@ -5,70 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
 from shared import envelope, streams
-from shared.contracts.base import Fault
-from shared.contracts.catalog import QUEUES
-from shared.errors import InvalidRequest, JobNotFound, QueueFull
+from shared.errors import JobNotFound, QueueFull
 from shared.jobs import Append, Claim, Jobs, Refused, Report, Stage
-from shared.keys import BATCH, PERMANENT, Keys, queue_list
 from shared.lane import OwnConnections
-from tests.support.servers import RedisServer
+from tests.support.records import FAULT, REQUEST, claim, enqueue, expire_lease, kinds, overdue, pop, state
 from tests.support.waiting import until
-
-FAULT = Fault(code="engine_failed", message="The engine failed on this job.", stage="rag.embed", retryable=True)
-REQUEST = {"texts": ["안녕"]}
-
-
-@pytest.fixture
-def jobs(redis_server: RedisServer) -> Iterator[Jobs]:
-    """Records on an empty database; afterwards no key may be left that neither expires nor is meant to stay."""
-    client = redis_server.client
-    client.flushall()
-    yield Jobs(client, Keys("maeari:"))
-    permanent = {f"maeari:{name}" for name in PERMANENT} | {queue_list(q, p) for q in QUEUES for p in (0, BATCH)}
-    counters = ("maeari:shares", "maeari:parked")  # gone with the last waiting job
-    leaked = {key for key in client.scan_iter("*") if client.ttl(key) == -1 and not key.startswith(counters)}
-    assert leaked <= permanent
-
-
-def enqueue(jobs: Jobs, job_id: str = "j1", **options: Any) -> bool:
-    return jobs.enqueue(job_id, "rag.embed", REQUEST, tenant=options.pop("tenant", "t"), **options)
-
-
-def claim(jobs: Jobs, job_id: str = "j1") -> Claim:
-    claimed = jobs.claim(job_id, "w1")
-    assert isinstance(claimed, Claim), claimed
-    return claimed
-
-
-def pop(jobs: Jobs, queue: str = "rag") -> str | None:
-    raw = jobs.client.rpop(queue)
-    return json.loads(raw)["headers"]["id"] if raw else None
-
-
-def kinds(jobs: Jobs, job_id: str = "j1") -> list[str]:
-    return [fields["type"] for _, fields in jobs.client.xrange(jobs.keys.events(job_id))]
-
-
-def state(jobs: Jobs, job_id: str = "j1") -> str | None:
-    found: str | None = jobs.client.hget(jobs.keys.job(job_id), "state")
-    return found
-
-
-def expire_lease(jobs: Jobs, job_id: str) -> None:
-    """As if the worker had been silent for longer than its lease."""
-    jobs.client.hset(jobs.keys.job(job_id), "lease", 1)
-    jobs.client.zadd(jobs.keys.open, {job_id: 1})
-
-
-def overdue(jobs: Jobs, job_id: str) -> None:
-    jobs.client.zadd(jobs.keys.open, {job_id: 1})
 
 
 def test_a_job_runs_once_and_its_result_stands_where_celery_looks(jobs: Jobs) -> None:
@@ -107,19 +53,6 @@ def test_only_the_message_that_a_record_was_made_with_begins_it(jobs: Jobs) -> N
     assert isinstance(jobs.claim("j1", "w1", digests[1]), Claim)
     assert jobs.claim("j1", "w2", digests[0]) == Refused("foreign"), "also while the job runs"
     assert jobs.claim("j1", "w2", digests[1]) == Refused("busy")
-
-
-@pytest.mark.parametrize(("field", "value"), [("queue", "maeari:stages:j2"), ("queue", ""), ("priority", "x:y")])
-def test_a_record_that_names_no_queue_pushes_nowhere_and_is_reported(jobs: Jobs, field: str, value: str) -> None:
-    enqueue(jobs)
-    pop(jobs)
-    jobs.client.hset(jobs.keys.job("j1"), field, value)
-    overdue(jobs, "j1")
-    before = set(jobs.client.keys())
-    jobs.reconcile()
-    assert set(jobs.client.keys()) - before == {"maeari:dead"}
-    assert "no queue of that name" in jobs.dead()[0].reason
-    jobs.client.delete(jobs.keys.job("j1"))
 
 
 def test_a_worker_whose_lease_ran_out_can_do_nothing_more(jobs: Jobs) -> None:
@@ -171,46 +104,6 @@ def test_a_lost_message_is_noticed_while_younger_ones_wait(jobs: Jobs) -> None:
     overdue(jobs, "old")
     assert jobs.reconcile() == (1, 0, 0)
     assert pop(jobs) == "old"
-
-
-def test_a_job_that_kills_its_workers_ends_in_the_dead_letters(jobs: Jobs) -> None:
-    enqueue(jobs)
-    for _ in range(3):
-        assert pop(jobs) == "j1"
-        claim(jobs)
-        expire_lease(jobs, "j1")
-        assert jobs.reconcile() == (0, 1, 0)
-    pop(jobs)
-    assert jobs.claim("j1", "w") == Refused("dropped:dead")
-    assert state(jobs) == "failed"
-    assert json.loads(jobs.client.get("celery-task-meta-j1"))["result"]["exc_type"] == "attempts_exhausted"
-    assert kinds(jobs)[-1] == "failed"
-    assert [letter.job_id for letter in jobs.dead()] == ["j1"]
-
-
-def test_a_dead_letter_is_replayed_once_and_validated_again(jobs: Jobs) -> None:
-    test_a_job_that_kills_its_workers_ends_in_the_dead_letters(jobs)
-    (letter,) = jobs.dead()
-    assert jobs.replay(letter.entry) == "j1"
-    assert pop(jobs) == "j1"
-    claim(jobs)
-    with pytest.raises(JobNotFound):
-        jobs.replay(letter.entry)
-    entry = jobs.bury("rag", "{", FAULT)
-    with pytest.raises(InvalidRequest):
-        jobs.replay(entry)
-    assert [letter.entry for letter in jobs.dead()] == [entry], "what cannot be read stays"
-
-
-def test_a_retryable_failure_comes_again_later_and_then_dies(jobs: Jobs) -> None:
-    enqueue(jobs)
-    for attempt in range(3):
-        assert pop(jobs) == "j1"
-        assert jobs.fail(claim(jobs), FAULT, retry_ms=10) == ("retry" if attempt < 2 else "failed")
-        overdue(jobs, "j1")
-        jobs.reconcile()
-    assert kinds(jobs) == ["accepted", "started", "retrying"] * 1 + ["started", "retrying", "started", "failed"]
-    assert [letter.job_id for letter in jobs.dead()] == ["j1"]
 
 
 def test_a_fault_of_the_caller_fails_at_once(jobs: Jobs) -> None:
@@ -466,24 +359,6 @@ def test_take_overs_do_not_widen_a_tenants_share(jobs: Jobs) -> None:
         assert jobs.client.llen("rag") == 1
 
 
-def test_a_replay_leaves_no_stage_of_the_former_life_behind(jobs: Jobs) -> None:
-    jobs.enqueue("j1", "turns.start", {"tenant": "t", "pack": "artist", "session": "s", "text": "안녕"}, tenant="t")
-    pop(jobs, "turns")
-    stages = [Stage(f"j1/tts/{seq}", "tts.synthesize", {}) for seq in range(3)]
-    jobs.report(claim(jobs), Report(ending="wait", stages=stages, last=Stage("j1/finish", "turns.finish", {})))
-    pop(jobs, "tts")
-    late = claim(jobs, "j1/tts/0")
-    jobs.client.hset(jobs.keys.job("j1/tts/0"), "attempts", 3)
-    assert jobs.fail(late, FAULT, retry_ms=10) == "failed"
-    assert jobs.replay(jobs.dead()[0].entry) == "j1"
-    assert not jobs.client.exists(jobs.keys.shares("tts"))
-    assert jobs.claim("j1/tts/1", "w") == Refused("ended:forgotten")
-    pop(jobs, "turns")
-    jobs.report(claim(jobs), Report(ending="wait", stages=stages, last=Stage("j1/finish", "turns.finish", {})))
-    assert claim(jobs, "j1/tts/0").fence != late.fence
-    assert jobs.report(late, Report(ending="done", result={})) == "lost"
-
-
 def test_a_turn_whose_stages_end_before_it_waits_ends_all_the_same(jobs: Jobs) -> None:
     jobs.enqueue("j1", "turns.start", {}, tenant="t")
     top = claim(jobs)
@@ -492,36 +367,3 @@ def test_a_turn_whose_stages_end_before_it_waits_ends_all_the_same(jobs: Jobs) -
     jobs.report(top, Report(ending="wait", last=Stage("j1/finish", "turns.finish", {})))
     assert jobs.report(claim(jobs, "j1/finish"), Report(ending="done", result={}, ends_job=True)) == "ok"
     assert state(jobs) == "done"
-
-
-def test_a_broken_message_ends_only_the_job_that_was_recorded_with_it(jobs: Jobs) -> None:
-    enqueue(jobs)
-    jobs.bury("rag", b"\xff{", FAULT, "j1")
-    assert state(jobs) == "queued"
-    jobs.bury("rag", jobs.client.hget(jobs.keys.job("j1"), "env"), FAULT, "j1")
-    assert state(jobs) == "failed"
-    assert len(jobs.dead()) == 2
-
-
-def test_a_damaged_record_is_buried_and_the_others_are_looked_at(jobs: Jobs) -> None:
-    for number in range(2):
-        enqueue(jobs, f"j{number}", tenant=f"t{number}")
-        pop(jobs)
-        overdue(jobs, f"j{number}")
-    jobs.client.hdel(jobs.keys.job("j0"), "deadline")
-    assert jobs.reconcile() == (1, 0, 0)
-    assert pop(jobs) == "j1"
-    assert [letter.job_id for letter in jobs.dead()] == ["j0"]
-
-
-def test_a_message_that_nobody_ever_begins_is_not_delivered_for_ever(jobs: Jobs) -> None:
-    enqueue(jobs)
-    for _ in range(10):
-        assert pop(jobs) == "j1"
-        overdue(jobs, "j1")
-        assert jobs.reconcile() == (1, 0, 0)
-    pop(jobs)
-    overdue(jobs, "j1")
-    assert jobs.reconcile() == (0, 0, 1)
-    assert (state(jobs), kinds(jobs)[-1]) == ("failed", "failed")
-    assert [letter.job_id for letter in jobs.dead()] == ["j1"]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from celery import Celery
+from celery.worker import state
 
 import celeryconfig
 from tests.support.scripted import ScriptedCluster
 from tests.support.servers import IN_MEMORY, RedisServer
 from tests.support.waiting import until
+from workers.pool import LinePool
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -42,6 +47,31 @@ def test_a_line_is_worked_off_by_the_threads_and_counted_by_celery(tmp_path: Pat
         assert cluster.producer.result(last, timeout_s=120)
     finally:
         cluster.close()
+
+
+class _Line:
+    """A channel whose messages stand in line."""
+
+    def lists(self) -> list[str]:
+        return ["rag", "rag:9"]
+
+
+def test_a_worker_that_is_to_stop_asks_for_no_further_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = LinePool(2)
+    pool.executor = ThreadPoolExecutor(1)
+    assert pool._lists() == (), "nothing is connected yet"
+    pool.consumer = SimpleNamespace(task_consumer=SimpleNamespace(channel=_Line()))
+    assert pool._lists() == ["rag", "rag:9"]
+    for code in (0, 1, True):  # 0 is the exit code of a worker with which all is well
+        monkeypatch.setattr(state, "should_stop", code)
+        assert pool._lists() == ()
+    monkeypatch.setattr(state, "should_stop", None)
+    go = threading.Event()
+    for _ in range(2):
+        pool.executor.submit(go.wait, 60)
+    assert pool._lists() == (), "what is here already comes first"
+    go.set()
+    pool.executor.shutdown()
 
 
 def _total(control: object) -> dict[str, int] | None:
