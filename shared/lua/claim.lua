@@ -47,10 +47,9 @@ redis.call('HSET', pace, 'at', AT, 'every', 0.8 * tonumber(last[2] or gap) + 0.2
 if not last[1] or math.floor(NOW / 60000) ~= math.floor(last[1] / 60000) then redis.call('EXPIRE', pace, '3600') end
 
 local fence, attempt, lease = r[10] + 1, r[4] + 1, NOW + config('lease_ms')
-local seq = root == id and (r[18] or 0) + 1 or 0      -- a stage's events are its job's
+local seq = root == id and (r[18] or 0) + 1      -- a stage's events are its job's
 redis.call('HSET', job, 'state', 'running', 'fence', fence, 'attempts', attempt, 'owner', owner, 'lease', lease, 'started', AT,
-  'reports', '0', 'lost', '0', 'listed', '0', 'parked', '0', 'seq', seq)
+  'reports', '0', 'lost', '0', 'listed', '0', 'parked', '0', 'seq', seq or '0')
 redis.call('ZADD', P .. 'open', lease, id)
-local said = cjson.encode({stage = r[7], attempt = attempt})
-if root == id then emit_as(seq, id, 'started', said) else emit(root, 'started', said) end
+emit(root, 'started', cjson.encode({stage = r[7], attempt = attempt}), seq)
 return granted(fence, attempt)

@@ -68,14 +68,12 @@ end
 
 -- Events ------------------------------------------------------------------------------------------------------------
 
-local function emit_as(seq, root, kind, data)
+-- `seq`: the event's number, where the caller has written it to the record.
+local function emit(root, kind, data, seq)
+  seq = seq or redis.call('HINCRBY', key_of(root), 'seq', '1')
   local stream = P .. 'events:' .. root
   redis.call('XADD', stream, 'MAXLEN', '~', config('events_limit'), seq .. '-0', 'type', kind, 'at', AT, 'data', data)
   if seq == 1 then redis.call('EXPIRE', stream, config('open_ttl_s')) end
-end
-
-local function emit(root, kind, data)
-  emit_as(redis.call('HINCRBY', key_of(root), 'seq', '1'), root, kind, data)
 end
 
 -- Queues: at most `share` messages of a tenant wait in the shared list, so the list is a round of tenants -------------
@@ -172,13 +170,9 @@ end
 
 -- The one way in which a job ends: record closed, last event, Celery's result stored and announced.
 local function end_job(root, state, kind, data, meta, known)
-  if known then
-    close_record(root, state, known, 'seq', known.seq + 1)
-    emit_as(known.seq + 1, root, kind, data)
-  else
-    close_record(root, state)
-    emit(root, kind, data)
-  end
+  local seq = known and known.seq + 1 or redis.call('HINCRBY', key_of(root), 'seq', '1')
+  close_record(root, state, known, 'seq', seq)
+  emit(root, kind, data, seq)
   redis.call('EXPIRE', P .. 'events:' .. root, config('events_ttl_s'))
   if not known or known.stages then redis.call('EXPIRE', P .. 'stages:' .. root, config('job_ttl_s')) end
   if not known or known.presence == '1' then redis.call('DEL', P .. 'presence:' .. root) end
@@ -272,7 +266,7 @@ local function begin(id, task, queue, priority, tenant, root, max_attempts, dead
     'reports', '0', 'listed', parked == '1' and '0' or '1', 'parked', parked, 'created', AT, 'pushed', AT,
     'seq', root == id and '1' or '0')
   redis.call('EXPIRE', job, config('open_ttl_s'))
-  if root == id then emit_as(1, id, 'accepted', cjson.encode({task = task})) end
+  if root == id then emit(id, 'accepted', cjson.encode({task = task}), 1) end
   if parked == '1' then
     redis.call('RPUSH', P .. 'parked:' .. queue .. ':' .. priority .. ':' .. tenant, id)
     redis.call('HINCRBY', shares, 'parked', '1')
