@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.contracts.base import Fault
 from shared.jobs import Claim, Jobs
+from tests.support.waiting import until
 
 FAULT = Fault(code="engine_failed", message="The engine failed on this job.", stage="rag.embed", retryable=True)
 REQUEST = {"texts": ["안녕"]}
@@ -48,5 +49,7 @@ def expire_lease(jobs: Jobs, job_id: str) -> None:
 
 
 def overdue(jobs: Jobs, job_id: str) -> None:
-    """The reconciler is to look at it now."""
+    """The reconciler is to look at it now, a moment after it was pushed."""
+    pushed = int(jobs.client.hget(jobs.keys.job(job_id), "pushed") or 0)
+    until(lambda: jobs.now_ms() > pushed, "a millisecond has passed", every_s=0.001)
     jobs.client.zadd(jobs.keys.open, {job_id: 1})
