@@ -35,7 +35,7 @@ LEVELS = (1, 8, 16, 64)
 ROUNDS, SINGLES = (
     int(os.environ.get(f"BENCH_GENERATION_{name}", default)) for name, default in {"ROUNDS": 4, "SINGLES": 8}.items()
 )
-"""Rounds of the largest batch, others have half as many; jobs one after another in a round of single ones."""
+"""Rounds of what has a target, others have half as many; jobs one after another in a round of single ones."""
 WARM = 32
 """Jobs, at most, that run before a batch is measured: what was frozen has to come back to its caches first."""
 TOP = int(os.environ.get("BENCH_GENERATION_TOP", LEVELS[-1]))
@@ -323,9 +323,10 @@ def _beside(field_: Field, ours: Contender, group: Sequence[Entry]) -> dict[str,
     if not others:
         return {}
     ours.found = Found()
-    rounds = {level: ROUNDS if level == LEVELS[-1] else max(1, ROUNDS // 2) for level in LEVELS} | {1: ROUNDS}
+    aimed_at = {(LEVELS[-1], False)} | {(1, True) for contender in others if contender.name == RAW_ASYNC}
     for level, streamed in [(level, True) for level in LEVELS] + [(LEVELS[-1], False)]:
-        for _ in range(1 if any(contender.slow for contender in others) else rounds[level]):
+        rounds = ROUNDS if (level, streamed) in aimed_at else max(1, ROUNDS // 2)
+        for _ in range(1 if any(contender.slow for contender in others) else rounds):
             for contender in (ours, *others):
                 contender.turn(level, streamed=streamed)
     field_.leave(others)
