@@ -277,9 +277,12 @@ def test_a_rolling_restart_under_load_loses_and_repeats_nothing(crew: ScriptedCl
 
 
 def swallowed(crew: ScriptedCluster, name: str, prefix: str) -> str:
-    """Freeze a worker and hand in jobs until one is popped into its dead connection: for a second it starts nowhere."""
-    crew.workers[name].signal(signal.SIGSTOP)
-    for number in range(10):
+    """Freeze a worker and hand in jobs until one is popped into its dead connection: for a second it starts nowhere.
+
+    A frozen worker's wait for messages ends within a second, unrenewed; so each job finds it frozen anew.
+    """
+    for number in range(20):
+        crew.workers[name].signal(signal.SIGSTOP)
         job_id = f"{prefix}-{number}"
         if name.startswith("conductor"):
             request = crew.turn_request(job_id, f"t{number}") | {"speech": False, "sampling": {"max_tokens": 5}}
@@ -290,7 +293,9 @@ def swallowed(crew: ScriptedCluster, name: str, prefix: str) -> str:
             until(lambda job_id=job_id: crew.view(job_id).attempts, f"{job_id} starts", timeout_s=1.0)
         except AssertionError:
             return job_id
-    raise AssertionError(f"{name} took none of 10 messages")
+        crew.workers[name].signal(signal.SIGCONT)
+        time.sleep(0.1)
+    raise AssertionError(f"{name} took none of 20 messages")
 
 
 def test_what_a_killed_worker_had_goes_on_elsewhere(crew: ScriptedCluster) -> None:
