@@ -1,7 +1,8 @@
 """One way to Redis for the scripts that many threads call: what gathers during a trip goes with the next one.
 
 A lone call goes at once, on its caller's own thread. Where many threads end and begin jobs at a time, each trip carries
-several calls, and a thread sleeps once instead of fighting for the interpreter around every send and receive.
+several calls, and a thread sleeps once instead of fighting for the interpreter around every send and receive. Where
+enough have gathered, they do not wait for a trip's end: with one at a time, Redis and its callers would take turns.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ Calls = Sequence[tuple[str, Sequence[Any]]]
 
 POP = "LMPOP"
 """The command that takes a message. Its answer stays bytes: nobody knows who wrote them."""
+
+COMPANY, TRIPS = 4, 3
+"""Callers that make a further trip worth its way, and how many trips are under way at a time."""
 
 Carry = Callable[[Calls], Sequence[Any]]
 """Makes calls in one trip; gives the answers, or the errors that Redis answered with. Raises when the trip fails."""
@@ -83,27 +87,39 @@ class Lane:
         """Nothing is under way."""
         self._lock = threading.Lock()
         self._waiting: list[_Party] = []
-        self._under_way = False
+        self._under_way = 0
+        self._leaving = False
+        """Somebody is about to take along all that waits."""
 
     def call(self, carry: Carry, *calls: tuple[str, Sequence[Any]]) -> Sequence[Any]:
         """The scripts' answers, errors among them; of a trip that failed, its error for each.
 
-        `carry` makes the trip; one thread at a time is in it.
+        `carry` makes a trip; at most `TRIPS` threads at a time are in it.
         """
         party = _Party(calls)
         with self._lock:
             self._waiting.append(party)
-            waits, self._under_way = self._under_way, True
-        if waits:
+            leaves = self._somebody_leaves()
+        if not leaves:
             party.bell.acquire()
         if party.answers is None:
             self._go(carry)
         return party.answers or ()
 
+    def _somebody_leaves(self) -> bool:
+        """Whether it is now that one of those who wait makes a trip; asked with the lock held."""
+        enough = COMPANY if self._under_way else 1
+        if self._leaving or self._under_way == TRIPS or len(self._waiting) < enough:
+            return False
+        self._leaving = True
+        return True
+
     def _go(self, carry: Carry) -> None:
-        """One trip with everything that waits; then somebody who came meanwhile makes the next."""
+        """One trip with everything that waits; then perhaps somebody who came meanwhile makes the next."""
         with self._lock:
             parties, self._waiting = self._waiting, []
+            self._leaving = False
+            self._under_way += 1
         calls = [call for party in parties for call in party.calls]
         try:
             answers = iter(carry(calls))
@@ -112,7 +128,8 @@ class Lane:
         for party in parties:
             party.answers = list(itertools.islice(answers, len(party.calls)))
         with self._lock:
-            self._under_way = bool(self._waiting)
-            parties += self._waiting[:1]
+            self._under_way -= 1
+            if self._somebody_leaves():
+                parties.append(self._waiting[0])
         for party in parties:
             party.bell.release()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared.lane import Calls, Lane
+from shared.lane import COMPANY, TRIPS, Calls, Lane
 from tests.support.waiting import until
 
 
@@ -37,7 +37,7 @@ def trips() -> Trips:
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as made:
+    with ThreadPoolExecutor(16) as made:
         yield made
 
 
@@ -67,9 +67,26 @@ def test_a_lone_call_goes_at_once_on_its_own_thread(trips: Trips) -> None:
 
 
 def test_what_gathers_during_a_trip_goes_with_the_next(trips: Trips, pool: ThreadPoolExecutor) -> None:
-    calls = behind_a_trip(trips, Lane(), pool, [1, 2, 3, 4])
-    assert [call.result(60) for call in calls] == [0, 2, 4, 6, 8]
-    assert trips.made == [[0], [1, 2, 3, 4]]
+    calls = behind_a_trip(trips, Lane(), pool, [1, 2, 3])
+    assert [call.result(60) for call in calls] == [0, 2, 4, 6]
+    assert trips.made == [[0], [1, 2, 3]]
+
+
+def test_enough_company_waits_for_no_trips_end(trips: Trips, pool: ThreadPoolExecutor) -> None:
+    lane = Lane()
+    trips.go.clear()
+    calls: list[Future[Any]] = []
+
+    def settled() -> bool:
+        return not lane._leaving and len(lane._waiting) + sum(map(len, trips.made)) == len(calls)
+
+    for number in range(1 + TRIPS * COMPANY):
+        calls.append(pool.submit(double, trips, lane, number))
+        until(settled, "it waits or has gone")
+    assert [len(trip) for trip in trips.made] == [1, *[COMPANY] * (TRIPS - 1)]
+    trips.go.set()
+    assert [call.result(60) for call in calls] == [2 * number for number in range(1 + TRIPS * COMPANY)]
+    assert [len(trip) for trip in trips.made] == [1, *[COMPANY] * TRIPS]
 
 
 def test_an_error_of_one_call_is_its_own(trips: Trips, pool: ThreadPoolExecutor) -> None:
