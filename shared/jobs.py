@@ -201,19 +201,8 @@ class Jobs:
 
     # --- producers ---
 
-    def enqueue(
-        self,
-        job_id: str,
-        task: str,
-        request: dict[str, Any],
-        *,
-        tenant: str,
-        priority: int = 0,
-        deadline_ms: int = 0,
-        presence: bool = False,
-    ) -> bool:
+    def enqueue(self, entry: Entry) -> bool:
         """Record and push a job. False: the id is known already. Raises `QueueFull` with a hint when to come back."""
-        entry = Entry(job_id, task, request, tenant, priority, deadline_ms, presence)
         return self._accepted(entry, self._call("enqueue", self._entry_args(entry)))
 
     def enqueue_all(self, entries: Sequence[Entry]) -> list[bool | QueueFull]:
@@ -223,6 +212,7 @@ class Jobs:
             part = entries[first : first + TOGETHER]
             answers = self._carry([("enqueue", self._entry_args(entry)) for entry in part])
             for entry, answer in zip(part, answers, strict=True):
+                _raise(answer)
                 try:
                     found.append(self._accepted(entry, answer))
                 except QueueFull as full:
@@ -237,8 +227,6 @@ class Jobs:
         return (entry.job_id, entry.task, spec.queue, entry.priority, entry.tenant, *limits, message)
 
     def _accepted(self, entry: Entry, answer: Any) -> bool:
-        if isinstance(answer, redis.RedisError):
-            raise answer
         if answer[0] == "full":
             hint = int(answer[1]) / 1000
             sentence = f"Queue {CATALOG[entry.task].queue} has no room for {entry.tenant}; come back in {hint:.1f} s."
@@ -289,17 +277,21 @@ class Jobs:
         if not lists:
             verdict: Verdict = self._call(*advance)
             return verdict
-        verdict, NEXT.answer = self._lane.call(self._carry, advance, (POP, (len(lists), *lists, "RIGHT")))
+        verdict, NEXT.answer = self._lane.call(self._carry, advance, _pop(lists))
         NEXT.answered = True
         _raise(verdict)
         return verdict
+
+    def take(self, lists: Sequence[str]) -> Any:
+        """The first list that has a message, with the next of it; None where all are empty; or Redis's error."""
+        (answer,) = self._lane.call(self._carry, _pop(lists))
+        return answer
 
     def report_all(self, reports: Sequence[tuple[Claim, Report]]) -> list[Verdict]:
         """Apply the reports of many attempts in one round trip; the verdicts, in order."""
         verdicts = self._carry([("advance", self._report_args(claim, report)) for claim, report in reports])
         for verdict in verdicts:
-            if isinstance(verdict, Exception):
-                raise verdict
+            _raise(verdict)
         return verdicts
 
     def _carry(self, calls: Calls) -> list[Any]:
@@ -464,6 +456,10 @@ class Jobs:
 def _source(script: str) -> str:
     folder = Path(__file__).parent / "lua"
     return "\n".join((folder / f"{name}.lua").read_text("utf-8") for name in ("common", script))
+
+
+def _pop(lists: Sequence[str]) -> tuple[str, Sequence[Any]]:
+    return POP, (len(lists), *lists, "RIGHT")
 
 
 def _raise(answer: Any) -> None:

@@ -85,7 +85,7 @@ class Producer:
         """
         entry = self._entry(task, request, job_id, priority, deadline_s, presence=presence)
         with reaching(f"Hand the job {entry.job_id} in again under the same id: whatever has arrived, it is one job."):
-            return Submitted(entry.job_id, self.jobs.enqueue(**entry._asdict()))
+            return Submitted(entry.job_id, self.jobs.enqueue(entry))
 
     def submit_all(
         self,

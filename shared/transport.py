@@ -34,7 +34,6 @@ from .contracts.catalog import QUEUES
 from .endpoint import Endpoint
 from .errors import BadSignature, InvalidMessage, MaeariError
 from .jobs import NEXT, Jobs
-from .lane import POP, OwnConnections
 from .settings import settings
 
 log = logging.getLogger(__name__)
@@ -143,11 +142,11 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
         What the trip that ended its last job brought; else of `lists_now`.
         """
         if NEXT.answered:
-            NEXT.answered, found = False, self._sound(NEXT.answer)
+            NEXT.answered, found = False, NEXT.answer
         else:
             lists = lists_now()
-            found = self._asked(POP, len(lists), *lists, "RIGHT") if lists else None
-        if not found:
+            found = connection.jobs().take(lists) if lists else None
+        if not self._sound(found):
             return None
         key, (raw,) = found
         payload = _guard(raw, bytes_to_str(key).rsplit(self.sep, 1)[0])
@@ -169,19 +168,11 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
         queues = queues[turn:] + queues[:turn]
         return [self._q_for_pri(queue, priority) for priority in self.priority_steps for queue in queues]
 
-    def _asked(self, *command: Any) -> Any:
-        try:
-            return self._sound(_raw().ask([command])[0])
-        except redis.RedisError as error:
-            return self._sound(error)
-
-    def _sound(self, answer: Any) -> Any:
-        """None where Redis has trouble, of which Celery's loop hears as well, or does not know or allow this."""
-        if not isinstance(answer, redis.RedisError):
-            return answer
+    def _sound(self, answer: Any) -> bool:
+        """Not where Redis has trouble, of which Celery's loop hears as well, or does not know or allow this."""
         if isinstance(answer, redis.ResponseError):
             self._threads_take = not _unavailable(answer)
-        return None
+        return bool(answer) and not isinstance(answer, redis.RedisError)
 
     def _restore(self, message: Any, leftmost: bool = False) -> None:  # noqa: ARG002 - Kombu's signature
         """Where it cannot go back now, the record brings it back; Kombu would write the message to a file."""
@@ -193,12 +184,6 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
 def _unavailable(error: redis.ResponseError) -> bool:
     """A Redis before 7 knows no such command, or this user may not use it."""
     return isinstance(error, redis.exceptions.NoPermissionError) or "unknown command" in str(error)
-
-
-@cache
-def _raw() -> OwnConnections:
-    """Connections of threads that take messages, byte by byte as they are."""
-    return OwnConnections(connection.connect(settings().redis_url, patience_s=0.0, decode_responses=False))
 
 
 @cache

@@ -13,6 +13,7 @@ import pytest
 
 from shared.contracts.base import BlobRef
 from shared.errors import MaeariError
+from shared.jobs import Entry
 from tests.support.waiting import until
 
 from .conftest import Cluster, speak
@@ -57,7 +58,7 @@ def fails(cluster: Cluster, task: str, request: dict[str, Any], *, raw: bool = F
     producer = cluster.producer
     if raw:
         job_id = f"raw-{producer.jobs.now_ms()}-{task}"
-        producer.jobs.enqueue(job_id, task, request, tenant=request.get("tenant", "default"))
+        producer.jobs.enqueue(Entry(job_id, task, request, tenant=request.get("tenant", "default")))
     else:
         job_id = producer.submit(task, request).job_id
     terminal = [
@@ -167,7 +168,7 @@ REQUESTS: dict[str, tuple[str, dict[str, Any], str, str]] = {
 def test_requests_that_cannot_be_run(cluster: Cluster, case: str) -> None:
     task, request, code, field = REQUESTS[case]
     if isinstance(request, list):
-        cluster.producer.jobs.enqueue("array", task, request, tenant="default")
+        cluster.producer.jobs.enqueue(Entry("array", task, request, tenant="default"))
         with pytest.raises(MaeariError) as failed:
             cluster.producer.result("array", timeout_s=PATIENCE_S)
         error = failed.value

@@ -31,9 +31,8 @@ from shared import envelope, transport
 from shared.app import app
 from shared.contracts.base import Fault
 from shared.contracts.catalog import CATALOG, QUEUES
-from shared.jobs import NEXT, Claim, Jobs, Report
+from shared.jobs import NEXT, Claim, Entry, Jobs, Report
 from shared.keys import BATCH, CELERY_RESULT, Keys, queue_list
-from shared.lane import OwnConnections
 from tests.support.servers import RedisServer, free_port
 from tests.support.waiting import until
 
@@ -149,8 +148,8 @@ def test_the_names_of_lists_are_those_that_the_scripts_push_to(connection: kombu
 def test_a_worker_asks_for_interactive_messages_first_and_writes_nothing_per_message(
     connection: kombu.Connection, jobs: Jobs
 ) -> None:
-    jobs.enqueue("slow", "rag.embed", REQUEST, tenant="acme", priority=BATCH)
-    jobs.enqueue("fast", "rag.embed", REQUEST, tenant="acme")
+    jobs.enqueue(Entry("slow", "rag.embed", REQUEST, tenant="acme", priority=BATCH))
+    jobs.enqueue(Entry("fast", "rag.embed", REQUEST, tenant="acme"))
     seen: list[str] = []
 
     def take(_: Any, message: kombu.Message) -> None:
@@ -177,7 +176,7 @@ def test_of_a_line_several_are_taken_together_and_no_more_than_may_be_held(
     connection: kombu.Connection, jobs: Jobs
 ) -> None:
     for number in range(8):
-        jobs.enqueue(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}")
+        jobs.enqueue(Entry(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}"))
     taken: list[kombu.Message] = []
     queue = kombu.Queue("rag", exchange="", routing_key="rag")
     with connection.Consumer([queue], callbacks=[lambda _, m: taken.append(m)], prefetch_count=6, accept=["json"]):
@@ -211,7 +210,7 @@ def test_without_the_right_to_take_several_one_is_taken_at_a_time(connection: ko
     jobs.client.acl_setuser("narrow", enabled=True, nopass=True, keys=["*"], channels=["*"], categories=["+@all"])
     jobs.client.acl_setuser("narrow", enabled=True, nopass=True, commands=["-blmpop"])
     for number in range(3):
-        jobs.enqueue(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}")
+        jobs.enqueue(Entry(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}"))
     taken: list[kombu.Message] = []
     queue = kombu.Queue("rag", exchange="", routing_key="rag")
     narrow = connection.clone(userid="narrow", password="none")
@@ -227,8 +226,6 @@ def line(
     connection: kombu.Connection, jobs: Jobs, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Any]:
     """A channel on which free threads take messages of two queues."""
-    own = OwnConnections(redis.Redis.from_url(redis_server.url))
-    monkeypatch.setattr(transport, "_raw", lambda: own)
     monkeypatch.setattr(transport.connection, "jobs", lambda: jobs)
     queues = [kombu.Queue(name, exchange="", routing_key=name) for name in ("rag", "knowledge")]
     with connection.Consumer(queues, callbacks=[lambda *_: None], accept=["json"]) as consumer:
@@ -240,9 +237,9 @@ def line(
 def test_a_free_thread_takes_interactive_messages_first_and_queues_have_their_turns(line: Any, jobs: Jobs) -> None:
     for number in range(3):
         tenant = {"tenant": f"t{number}"}
-        jobs.enqueue(f"slow{number}", "rag.embed", REQUEST | tenant, tenant=f"t{number}", priority=BATCH)
-        jobs.enqueue(f"fast{number}", "rag.embed", REQUEST | tenant, tenant=f"t{number}")
-        jobs.enqueue(f"other{number}", "knowledge.list", {"pack": "parent"} | tenant, tenant=f"t{number}")
+        jobs.enqueue(Entry(f"slow{number}", "rag.embed", REQUEST | tenant, tenant=f"t{number}", priority=BATCH))
+        jobs.enqueue(Entry(f"fast{number}", "rag.embed", REQUEST | tenant, tenant=f"t{number}"))
+        jobs.enqueue(Entry(f"other{number}", "knowledge.list", {"pack": "parent"} | tenant, tenant=f"t{number}"))
     taken = [line.take(line.lists) for _ in range(9)]
     ids = [message.headers["id"] for message in taken]
     assert {name.rstrip("012") for name in ids[:6]} == {"fast", "other"} and {*ids[:2]} == {"fast0", "other0"}
@@ -262,9 +259,9 @@ def test_a_free_thread_buries_what_cannot_be_run(line: Any, jobs: Jobs) -> None:
 def test_where_free_threads_may_not_take_they_stop_asking(
     line: Any, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, answer: Exception
 ) -> None:
+    jobs.enqueue(Entry("j1", "rag.embed", REQUEST, tenant="acme"))
     asked: list[Any] = []
-    monkeypatch.setattr(transport._raw(), "ask", lambda commands: asked.append(commands) or [answer])
-    jobs.enqueue("j1", "rag.embed", REQUEST, tenant="acme")
+    monkeypatch.setattr(jobs._own, "ask", lambda commands: asked.append(commands) or [answer])
     assert line.take(line.lists) is None and line.take(line.lists) is None
     assert len(asked) == 1
     assert line._takes_several, "the loop may still take several together: another right"
@@ -273,9 +270,9 @@ def test_where_free_threads_may_not_take_they_stop_asking(
 def test_a_free_thread_that_finds_redis_gone_leaves_it_to_the_loop(
     line: Any, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs.enqueue("j1", "rag.embed", REQUEST, tenant="acme")
+    jobs.enqueue(Entry("j1", "rag.embed", REQUEST, tenant="acme"))
     with monkeypatch.context() as broken:
-        broken.setattr(transport._raw(), "ask", _raise_connection_error)
+        broken.setattr(jobs._own, "ask", _raise_connection_error)
         assert line.take(line.lists) is None
     assert line.take(line.lists).headers["id"] == "j1"
 
@@ -289,7 +286,7 @@ def ended(jobs: Jobs, job_id: str) -> None:
 
 def test_the_trip_that_ends_a_job_brings_the_next_message(line: Any, jobs: Jobs) -> None:
     for number in range(3):
-        jobs.enqueue(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}")
+        jobs.enqueue(Entry(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}"))
     first = line.take(line.lists)
     NEXT.lists = line.lists
     ended(jobs, first.headers["id"])
@@ -303,7 +300,7 @@ def test_the_trip_that_ends_a_job_brings_the_next_message(line: Any, jobs: Jobs)
 
 def test_a_report_that_is_made_again_brings_no_second_message(line: Any, jobs: Jobs) -> None:
     for number in range(3):
-        jobs.enqueue(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}")
+        jobs.enqueue(Entry(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}"))
     line.take(line.lists)
     NEXT.lists = line.lists
     claim = jobs.claim("j0", "me")
@@ -316,7 +313,7 @@ def test_a_report_that_is_made_again_brings_no_second_message(line: Any, jobs: J
 
 @pytest.mark.parametrize("broken", ["{", b"\xff\xfe"])
 def test_what_cannot_be_run_comes_with_that_trip_as_well_and_is_buried(line: Any, jobs: Jobs, broken: Any) -> None:
-    jobs.enqueue("j1", "rag.embed", REQUEST, tenant="acme")
+    jobs.enqueue(Entry("j1", "rag.embed", REQUEST, tenant="acme"))
     line.take(line.lists)
     jobs.client.lpush("rag", broken)
     NEXT.lists = line.lists
@@ -330,7 +327,7 @@ def test_without_the_right_to_it_that_trip_still_ends_the_job(line: Any, jobs: J
     jobs.client.acl_setuser("narrow", enabled=True, nopass=True, keys=["*"], channels=["*"], categories=["+@all"])
     jobs.client.acl_setuser("narrow", enabled=True, nopass=True, commands=["-lmpop"])
     for number in range(2):
-        jobs.enqueue(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}")
+        jobs.enqueue(Entry(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}"))
     url = redis_server.url.replace("redis://", "redis://narrow:none@")
     narrow = Jobs(redis.Redis.from_url(url, decode_responses=True), jobs.keys)
     NEXT.lists = line.lists
@@ -348,7 +345,7 @@ def test_what_was_taken_and_not_acknowledged_goes_back_when_the_channel_closes(
     connection: kombu.Connection, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "_impatient", lambda: jobs)
-    jobs.enqueue("j1", "rag.embed", REQUEST, tenant="acme")
+    jobs.enqueue(Entry("j1", "rag.embed", REQUEST, tenant="acme"))
     taken: list[kombu.Message] = []
     with connection.Consumer(
         [kombu.Queue("rag", exchange="", routing_key="rag")], callbacks=[lambda _, m: taken.append(m)], accept=["json"]
@@ -371,14 +368,14 @@ def test_stock_celery_runs_our_message_unchanged(jobs: Jobs, redis_server: Redis
         done.set()
 
     with start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR", shutdown_timeout=120):
-        jobs.enqueue("spring.1", "rag.embed", REQUEST, tenant="acme")
+        jobs.enqueue(Entry("spring.1", "rag.embed", REQUEST, tenant="acme"))
         assert done.wait(120)
     assert seen == [("spring.1", REQUEST, "spring.1")]
 
 
 def finished(jobs: Jobs, how: str) -> None:
     """A job that has ended in the way `how`."""
-    jobs.enqueue("j1", "rag.embed", REQUEST, tenant="acme")
+    jobs.enqueue(Entry("j1", "rag.embed", REQUEST, tenant="acme"))
     if how == "REVOKED":
         jobs.cancel("j1")
         return

@@ -16,7 +16,7 @@ from shared.attempt import parse
 from shared.contracts.base import Fault
 from shared.contracts.catalog import CATALOG
 from shared.errors import InvalidRequest
-from shared.jobs import Claim, Jobs, Report, Stage
+from shared.jobs import Claim, Entry, Jobs, Report, Stage
 from shared.keys import Keys
 from tests.support.servers import RedisServer
 
@@ -164,7 +164,7 @@ def test_two_releases_work_on_the_same_records(
         producer, first, second, last = hands
         client.flushall()
         job_id = f"mixed-{number}"
-        assert producer.enqueue(job_id, "turns.start", TURN, tenant="t")
+        assert producer.enqueue(Entry(job_id, "turns.start", TURN, tenant="t"))
         claim = first.claim(job_id, "a")
         assert isinstance(claim, Claim)
         final = Stage(f"{job_id}/finish", "turns.finish", {"tenant": "t"})

@@ -23,7 +23,7 @@ from shared.blobs import open_store
 from shared.connection import connect, is_denial
 from shared.contracts.catalog import QUEUES
 from shared.errors import AccessDenied, CallerGone
-from shared.jobs import Jobs
+from shared.jobs import Entry, Jobs
 from shared.keys import Keys
 from shared.producer import Producer
 from tests.support.access import GuardedRedis
@@ -126,7 +126,7 @@ def test_retries_dead_letters_and_full_queues_need_no_further_right(
         "turns.start", {"pack": "nobody", "session": "s", "text": "x"}, job_id="spring.bad"
     )
     assert terminals(cluster.events("spring.bad")) == ["failed"]
-    cluster.producer.jobs.enqueue("untrained", "training.run", {"nothing": "known"}, tenant="t")
+    cluster.producer.jobs.enqueue(Entry("untrained", "training.run", {"nothing": "known"}, tenant="t"))
     assert terminals(cluster.events("untrained")) == ["failed"]
 
 

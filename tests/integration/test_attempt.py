@@ -17,7 +17,7 @@ from shared.attempt import Attempt
 from shared.contracts.catalog import CATALOG
 from shared.contracts.rag import Embeddings, EmbedRequest
 from shared.errors import AttemptTimeout, DeadlineExceeded, EngineFailed
-from shared.jobs import Claim, Jobs, Report
+from shared.jobs import Claim, Entry, Jobs, Report
 from shared.keys import Keys
 from shared.settings import settings
 from tests.support.servers import RedisServer
@@ -56,7 +56,7 @@ def jobs(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setattr(pulse, "jobs", lambda: made)
     monkeypatch.setattr(pulse, "AGAIN_S", 0.01)
     monkeypatch.setattr(pulse, "keeper", cache(pulse.Keeper))  # one that has heard of no other test's cancellations
-    made.enqueue("j1", "rag.embed", PAYLOAD, tenant="t")
+    made.enqueue(Entry("j1", "rag.embed", PAYLOAD, tenant="t"))
     yield made
     settings.cache_clear()
 
@@ -200,7 +200,7 @@ def test_a_cancellation_is_heard_by_the_attempts_of_the_job_alone(
 
 def test_a_cancellation_between_claim_and_start_is_heard(jobs: FlakyJobs) -> None:
     keeper = pulse.Keeper()
-    jobs.enqueue("rung", "rag.embed", PAYLOAD, tenant="t")
+    jobs.enqueue(Entry("rung", "rag.embed", PAYLOAD, tenant="t"))
     attempt = attempted(jobs, job_id="rung")
     jobs.cancel("rung")
     until(lambda: jobs.client.publish(jobs.keys.cancel_channel, "rung") and keeper._rung, "the doorbell was heard")
@@ -215,7 +215,7 @@ def test_the_first_piece_of_one_job_does_not_wait_out_the_pause_of_another(
     monkeypatch.setenv("MAEARI_LLM_FLUSH_MS", "600000")
     settings.cache_clear()
     monkeypatch.setattr(pulse, "flusher", cache(pulse.Flusher))
-    jobs.enqueue("other", "rag.embed", PAYLOAD, tenant="t")
+    jobs.enqueue(Entry("other", "rag.embed", PAYLOAD, tenant="t"))
     first, other = attempted(jobs), attempted(jobs, job_id="other")
     first.emit("progress", done=1)
     until(lambda: told(jobs), "the first job was heard")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from shared.errors import InvalidRequest, JobNotFound
-from shared.jobs import Jobs, Refused, Report, Stage
+from shared.jobs import Entry, Jobs, Refused, Report, Stage
 from tests.support.records import FAULT, claim, enqueue, expire_lease, kinds, overdue, pop, state
 
 
@@ -65,7 +65,9 @@ def test_a_retryable_failure_comes_again_later_and_then_dies(jobs: Jobs) -> None
 
 
 def test_a_replay_leaves_no_stage_of_the_former_life_behind(jobs: Jobs) -> None:
-    jobs.enqueue("j1", "turns.start", {"tenant": "t", "pack": "artist", "session": "s", "text": "안녕"}, tenant="t")
+    jobs.enqueue(
+        Entry("j1", "turns.start", {"tenant": "t", "pack": "artist", "session": "s", "text": "안녕"}, tenant="t")
+    )
     pop(jobs, "turns")
     stages = [Stage(f"j1/tts/{seq}", "tts.synthesize", {}) for seq in range(3)]
     jobs.report(claim(jobs), Report(ending="wait", stages=stages, last=Stage("j1/finish", "turns.finish", {})))

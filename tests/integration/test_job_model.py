@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from shared.contracts.catalog import CATALOG, QUEUES
 from shared.errors import JobNotFound, QueueFull
-from shared.jobs import Claim, Refused, Report, Stage
+from shared.jobs import Claim, Entry, Refused, Report, Stage
 from shared.keys import BATCH, PERMANENT, Keys, queue_list
 from tests.support.job_model import (
     DEADLINE,
@@ -83,9 +83,9 @@ class JobMachine(RuleBasedStateMachine):
         fresh = job_id not in self.world.records
         if fresh and depth >= LIMIT:
             with pytest.raises(QueueFull):
-                self.jobs.enqueue(job_id, task, request, tenant=tenant, **options)
+                self.jobs.enqueue(Entry(job_id, task, request, tenant=tenant, **options))
             return
-        assert self.jobs.enqueue(job_id, task, request, tenant=tenant, **options) == fresh
+        assert self.jobs.enqueue(Entry(job_id, task, request, tenant=tenant, **options)) == fresh
         if fresh:
             until = self.world.now + (deadline or DEADLINE)
             self.world.records[job_id] = Record(job_id, task, tenant, priority, job_id, until, presence)

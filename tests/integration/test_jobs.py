@@ -11,7 +11,7 @@ import pytest
 
 from shared import envelope, streams
 from shared.errors import JobNotFound, QueueFull
-from shared.jobs import Append, Claim, Jobs, Refused, Report, Stage
+from shared.jobs import Append, Claim, Entry, Jobs, Refused, Report, Stage
 from shared.lane import OwnConnections
 from tests.support.records import FAULT, REQUEST, claim, enqueue, expire_lease, kinds, overdue, pop, state
 from tests.support.waiting import until
@@ -149,7 +149,7 @@ def test_a_job_whose_caller_is_gone_is_dropped(jobs: Jobs) -> None:
 
 
 def test_a_turn_ends_after_its_last_stage_exactly_once(jobs: Jobs) -> None:
-    jobs.enqueue("j1", "turns.start", {}, tenant="t")
+    jobs.enqueue(Entry("j1", "turns.start", {}, tenant="t"))
     top = claim(jobs)
     last = Stage("j1/finish", "turns.finish", {})
     jobs.report(top, Report(ending="wait", stages=[Stage("j1/llm", "llm.generate", {})], last=last))
@@ -174,7 +174,7 @@ def test_a_turn_ends_after_its_last_stage_exactly_once(jobs: Jobs) -> None:
 
 
 def test_what_stages_left_is_gathered_in_the_order_of_their_making(jobs: Jobs) -> None:
-    jobs.enqueue("j1", "turns.start", {}, tenant="t")
+    jobs.enqueue(Entry("j1", "turns.start", {}, tenant="t"))
     stages = [Stage("j1/llm", "llm.generate", {}), Stage("j1/tts/0", "tts.synthesize", {})]
     jobs.report(claim(jobs), Report(ending="wait", stages=stages, last=Stage("j1/finish", "turns.finish", {})))
     writer = claim(jobs, "j1/llm")
@@ -230,7 +230,7 @@ def test_a_forked_process_speaks_over_connections_of_its_own(jobs: Jobs, monkeyp
 
 
 def test_a_failed_stage_ends_the_turn_and_its_other_stages(jobs: Jobs) -> None:
-    jobs.enqueue("j1", "turns.start", {}, tenant="t")
+    jobs.enqueue(Entry("j1", "turns.start", {}, tenant="t"))
     stages = [Stage(f"j1/tts/{seq}", "tts.synthesize", {}) for seq in range(3)]
     jobs.report(claim(jobs), Report(ending="wait", stages=stages, last=Stage("j1/finish", "turns.finish", {})))
     held = claim(jobs, "j1/tts/0")
@@ -360,7 +360,7 @@ def test_take_overs_do_not_widen_a_tenants_share(jobs: Jobs) -> None:
 
 
 def test_a_turn_whose_stages_end_before_it_waits_ends_all_the_same(jobs: Jobs) -> None:
-    jobs.enqueue("j1", "turns.start", {}, tenant="t")
+    jobs.enqueue(Entry("j1", "turns.start", {}, tenant="t"))
     top = claim(jobs)
     jobs.report(top, Report(stages=[Stage("j1/llm", "llm.generate", {})]))
     jobs.report(claim(jobs, "j1/llm"), Report(ending="done", result={}))

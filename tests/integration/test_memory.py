@@ -18,7 +18,7 @@ import pytest
 from shared import memory
 from shared.contracts.base import Fault
 from shared.contracts.catalog import CATALOG
-from shared.jobs import Claim, Jobs, Refused, Report, Stage
+from shared.jobs import Claim, Entry, Jobs, Refused, Report, Stage
 from shared.keys import BATCH, PERMANENT, Keys, queue_list
 from tests.support.figures import figure
 from tests.support.servers import IN_MEMORY, RedisServer
@@ -68,10 +68,10 @@ class Mill:
         }
         if number % 2:
             self.jobs.enqueue(
-                f"j{number}", "turns.start", TURN | {"tenant": tenant, "session": f"s{number}"}, **options
+                Entry(f"j{number}", "turns.start", TURN | {"tenant": tenant, "session": f"s{number}"}, **options)
             )
         else:
-            self.jobs.enqueue(f"j{number}", "rag.embed", {"tenant": tenant, "texts": ["안녕"]}, **options)
+            self.jobs.enqueue(Entry(f"j{number}", "rag.embed", {"tenant": tenant, "texts": ["안녕"]}, **options))
         if number % 11 == 0:
             self.jobs.cancel(f"j{number}")
 
@@ -153,7 +153,7 @@ def test_finished_jobs_leave_redis_where_it_was(jobs: Jobs) -> None:
 
 def test_a_reader_who_never_comes_costs_a_bounded_amount(jobs: Jobs) -> None:
     jobs.client.hset(jobs.keys.config, "events_limit", 2_000)
-    jobs.enqueue("j1", "rag.embed", {"texts": ["안녕"]}, tenant="t")
+    jobs.enqueue(Entry("j1", "rag.embed", {"texts": ["안녕"]}, tenant="t"))
     claim = jobs.claim("j1", "w")
     assert isinstance(claim, Claim)
     for number in range(1, 101):
@@ -181,7 +181,7 @@ def test_dead_letters_are_kept_up_to_a_limit_and_a_size(jobs: Jobs) -> None:
 def test_a_conversation_keeps_its_last_turns_and_expires(jobs: Jobs) -> None:
     key = jobs.keys.session("t", "artist", "s")
     for number in range(60):
-        jobs.enqueue(f"j{number}", "rag.embed", {"texts": ["안녕"]}, tenant="t")
+        jobs.enqueue(Entry(f"j{number}", "rag.embed", {"texts": ["안녕"]}, tenant="t"))
         claim = jobs.claim(f"j{number}", "w")
         assert isinstance(claim, Claim)
         told = memory.turn(jobs, "t", "artist", "s", user=f"질문 {number}", assistant="답")

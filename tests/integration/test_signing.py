@@ -13,7 +13,7 @@ import pytest
 from shared import envelope
 from shared.contracts.events import TERMINAL, Failed
 from shared.errors import BadSignature, InvalidRequest
-from shared.jobs import Jobs
+from shared.jobs import Entry, Jobs
 from shared.keys import Keys
 from shared.signing import UNSIGNED, Signing
 from tests.support.scripted import ScriptedCluster, terminals
@@ -84,7 +84,7 @@ def test_a_turn_is_signed_from_its_first_stage_to_its_last(cluster: ScriptedClus
 
 def test_a_key_that_is_on_its_way_out_still_verifies(cluster: ScriptedCluster) -> None:
     old = as_if(cluster, Signing((OLD.encode(),)))
-    assert old.enqueue("old-key", "rag.embed", EMBED, tenant="t")
+    assert old.enqueue(Entry("old-key", "rag.embed", EMBED, tenant="t"))
     cluster.wait_ended("old-key")
     cluster.assert_ran_once("old-key")
 
@@ -94,7 +94,7 @@ def test_a_message_without_a_key_of_the_cluster_is_dead_lettered_and_its_job_fai
     cluster: ScriptedCluster, keys: tuple[bytes, ...]
 ) -> None:
     job_id = f"forged-{len(keys)}"
-    as_if(cluster, Signing(keys)).enqueue(job_id, "rag.embed", EMBED, tenant="t")
+    as_if(cluster, Signing(keys)).enqueue(Entry(job_id, "rag.embed", EMBED, tenant="t"))
     assert fault(cluster, job_id) == "bad_signature"
     assert starts(cluster, job_id) == 0
     assert "headers.signature: The message is not signed by a key of this cluster." in buried(cluster, job_id)
@@ -105,7 +105,7 @@ def test_a_message_without_a_key_of_the_cluster_is_dead_lettered_and_its_job_fai
 
 
 def test_a_dead_letter_that_was_never_signed_cannot_be_replayed_and_stays(cluster: ScriptedCluster) -> None:
-    as_if(cluster, UNSIGNED).enqueue("never", "rag.embed", EMBED, tenant="t")
+    as_if(cluster, UNSIGNED).enqueue(Entry("never", "rag.embed", EMBED, tenant="t"))
     buried(cluster, "never")
     entry = next(letter.entry for letter in cluster.producer.dead() if letter.job_id == "never")
     with pytest.raises(BadSignature):

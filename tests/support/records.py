@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from shared.contracts.base import Fault
-from shared.jobs import Claim, Jobs
+from shared.jobs import Claim, Entry, Jobs
 from tests.support.waiting import until
 
 FAULT = Fault(code="engine_failed", message="The engine failed on this job.", stage="rag.embed", retryable=True)
@@ -15,7 +15,7 @@ REQUEST = {"texts": ["안녕"]}
 
 def enqueue(jobs: Jobs, job_id: str = "j1", **options: Any) -> bool:
     """A job of one text."""
-    return jobs.enqueue(job_id, "rag.embed", REQUEST, tenant=options.pop("tenant", "t"), **options)
+    return jobs.enqueue(Entry(job_id, "rag.embed", REQUEST, tenant=options.pop("tenant", "t"), **options))
 
 
 def claim(jobs: Jobs, job_id: str = "j1") -> Claim:
