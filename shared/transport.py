@@ -48,10 +48,10 @@ ALIAS = "maeari"
 SENTINEL_ALIAS = "maeari-sentinel"
 """The same, where Sentinels say which Redis is the primary."""
 
-FEW, MANY = 4, 16
-"""Messages that are taken together where they stand in line: a quarter of what a worker has room for, within these.
+PART, MANY = 4, 16
+"""Of a line, a worker takes as many messages at a time as a `PART`th of its jobs, but not more than `MANY`.
 
-Few at a time, so that other workers get their part of the line.
+The others get their part of the line so; a worker of few jobs, on whose engine each of them weighs, takes one.
 """
 
 REFUSED_S = 0.5
@@ -100,7 +100,7 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
         if not self._takes_several or any(queue not in QUEUES for queue in self._active_queues):
             return 1
         room = int(self.qos.can_consume_max_estimate() or 0)
-        return min(room, max(FEW, min(MANY, room // 4)))
+        return min(room, MANY, max(1, self.qos.prefetch_count // PART))
 
     def _brpop_read(self, **options: Any) -> bool:
         try:

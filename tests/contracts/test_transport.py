@@ -157,7 +157,7 @@ def test_a_worker_asks_for_interactive_messages_first_and_writes_nothing_per_mes
         message.ack()
 
     queues = [kombu.Queue(name, exchange="", routing_key=name) for name in ("rag", "knowledge")]
-    consumer = connection.Consumer(queues, callbacks=[take], prefetch_count=4, accept=["json"])
+    consumer = connection.Consumer(queues, callbacks=[take], prefetch_count=16, accept=["json"])
     with consumer, jobs.client.monitor() as monitor:
         while len(seen) < 2:
             connection.drain_events(timeout=5)
@@ -175,27 +175,30 @@ def test_a_worker_asks_for_interactive_messages_first_and_writes_nothing_per_mes
 def test_of_a_line_several_are_taken_together_and_no_more_than_may_be_held(
     connection: kombu.Connection, jobs: Jobs
 ) -> None:
-    for number in range(8):
+    for number in range(12):
         jobs.enqueue(Entry(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}"))
     taken: list[kombu.Message] = []
     queue = kombu.Queue("rag", exchange="", routing_key="rag")
-    with connection.Consumer([queue], callbacks=[lambda _, m: taken.append(m)], prefetch_count=6, accept=["json"]):
+    with connection.Consumer([queue], callbacks=[lambda _, m: taken.append(m)], prefetch_count=9, accept=["json"]):
         connection.drain_events(timeout=5)
-        assert len(taken) == transport.FEW, "the others are for other workers"
-        connection.drain_events(timeout=5)
-        assert [message.headers["id"] for message in taken] == [f"j{number}" for number in range(6)]
-        assert [message.payload for message in taken] == [envelope.NO_BODY] * 6
-        assert jobs.client.llen("rag") == 2
+        assert len(taken) == 2, "the others are for other workers"
+        while len(taken) < 9:
+            connection.drain_events(timeout=5)
+        assert [message.headers["id"] for message in taken] == [f"j{number}" for number in range(9)]
+        assert [message.payload for message in taken] == [envelope.NO_BODY] * 9
+        assert jobs.client.llen("rag") == 3
         for message in taken[:2]:
             message.ack()
         connection.drain_events(timeout=5)
-        assert [message.headers["id"] for message in taken[6:]] == ["j6", "j7"]
+        assert [message.headers["id"] for message in taken[9:]] == ["j9", "j10"]
 
 
-@pytest.mark.parametrize(("room", "count"), [(1, 1), (3, 3), (16, 4), (40, 10), (64, 16), (256, 16)])
-def test_a_worker_takes_a_quarter_of_its_room_at_a_time(connection: kombu.Connection, room: int, count: int) -> None:
+@pytest.mark.parametrize(("places", "count"), [(1, 1), (4, 1), (16, 4), (40, 10), (64, 16), (256, 16)])
+def test_a_worker_takes_as_many_at_a_time_as_a_part_of_its_jobs(
+    connection: kombu.Connection, places: int, count: int
+) -> None:
     channel: Any = connection.channel()
-    channel.basic_qos(0, room, False)
+    channel.basic_qos(0, places, False)
     assert channel._at_once() == count
 
 
