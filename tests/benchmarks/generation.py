@@ -12,13 +12,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -29,28 +28,39 @@ from tests.support.waiting import until
 from .child import Child, Group, base_environment
 from .measures import Section, Table, median, number, quantile, ratios, spread
 from .peers.environment import Peers, ensure
-from .peers.workload import TOKENS
+
+
+class Batch(NamedTuple):
+    """What is measured together."""
+
+    jobs: int
+    tokens: int
+    """Of every reply, neither more nor less."""
+    streamed: bool
+
 
 LEVELS = (1, 8, 16, 64)
 ROUNDS, SINGLES = (
     int(os.environ.get(f"BENCH_GENERATION_{name}", default)) for name, default in {"ROUNDS": 4, "SINGLES": 8}.items()
 )
 """Rounds of what has a target, others have half as many; jobs one after another in a round of single ones."""
-WARM = 32
+SWEEP = tuple(Batch(level, 64, streamed=True) for level in LEVELS)
+LENGTHS = tuple(Batch(LEVELS[-1], tokens, streamed=False) for tokens in (64, 128, 256))
+AIMED = LENGTHS[1]
+"""What targets speak of: a full batch of replies as long as vLLM's own benchmark has them by default."""
+WARM, WARM_TOKENS = 32, 16
 """Jobs, at most, that run before a batch is measured: what was frozen has to come back to its caches first."""
-TOP = int(os.environ.get("BENCH_GENERATION_TOP", LEVELS[-1]))
-"""Jobs of the largest batch."""
 ROOM_GIB = 2.5
 """Memory that must be free before a further engine is started."""
 START_LIMIT_S = 90
-THAW_S = 0.1
-"""Seconds that a server has to close what it finds too old, before its client asks."""
 OURS = "this cluster"
 RAW, RAW_ASYNC, NAIVE = "raw LLM.generate", "raw AsyncLLM", "one generate per Celery task"
 OPENAI, LITSERVE, RAY = "vLLM's OpenAI server", "LitServe", "Ray Serve"
 SERVERS = (OPENAI, LITSERVE, RAY)
 PLUGIN = " with the plugin"
 """Behind the name of a server that is given this cluster's plugin."""
+GIVEN = os.environ.get("BENCH_GENERATION_GIVEN", "openai").split()
+"""Servers that run with the plugins as well, of openai, litserve and ray."""
 
 
 def has_plugin(name: str) -> bool:
@@ -62,21 +72,21 @@ def has_plugin(name: str) -> bool:
 class Found:
     """What the batches of a contender took."""
 
-    rates: dict[tuple[int, bool], list[float]] = field(default_factory=lambda: defaultdict(list))
-    """Tokens per second of each round; by level, and whether it was streamed."""
+    rates: dict[Batch, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Tokens per second of each round."""
     firsts: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Milliseconds to the first token of each streamed job."""
     first_medians: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Their median of each round."""
 
-    def add(self, level: int, streamed: bool, answers: list[dict[str, Any]]) -> None:
+    def add(self, batch: Batch, answers: list[dict[str, Any]]) -> None:
         """A round."""
         rate = sum(one["tokens"] for one in answers) / sum(one["seconds"] for one in answers)
-        self.rates[level, streamed].append(rate)
+        self.rates[batch].append(rate)
         firsts = [first for one in answers for first in one["ttft_ms"]]
-        if streamed and firsts:
-            self.firsts[level] += firsts
-            self.first_medians[level].append(median(firsts))
+        if firsts:
+            self.firsts[batch.jobs] += firsts
+            self.first_medians[batch.jobs].append(median(firsts))
 
     def take(self, other: Found) -> None:
         """What it found too."""
@@ -90,10 +100,10 @@ class Contender:
 
     streams = True
     slow = False
-    """Takes as long as all others together, and streams nothing: one round of a level, after one job."""
+    """Takes as long as all others together: one round, after one job."""
 
     def __init__(self, name: str, folder: Path, python: str = sys.executable) -> None:
-        """Start what there is to start."""
+        """Nothing runs yet."""
         self.redis: RedisServer | None = None
         self.groups: list[Group] = []
         self.name = name
@@ -104,9 +114,14 @@ class Contender:
         if not has_plugin(name):
             self.environment["VLLM_PLUGINS"] = "none"
         if shutil.which("nvidia-smi"):  # they lie on the same card, though only one computes at a time
-            self.environment["MAEARI_LLM_GPU_MEMORY"] = f"{0.85 / (1 + max(map(len, _GROUPS))):.3f}"
+            self.environment["MAEARI_LLM_GPU_MEMORY"] = f"{0.85 / 3:.3f}"
         self.found = Found()
+
+    def begin(self) -> None:
+        """Start what there is to start, and try it."""
         self.client = self.start()
+        self.run(Batch(8, WARM_TOKENS, streamed=True))
+        self.freeze()
 
     def start(self) -> Child:
         """Everything; gives the client."""
@@ -127,23 +142,26 @@ class Contender:
         self.groups.append(Group([self.python, *command], self.folder / f"{name}.log", self.environment))
         return self.groups[-1]
 
-    def run(self, count: int, *, streamed: bool) -> dict[str, Any]:
+    def run(self, batch: Batch) -> dict[str, Any]:
         """A batch."""
-        answer: dict[str, Any] = self.client.ask("run", {"count": count, "streamed": streamed and self.streams})
-        if answer["tokens"] != count * TOKENS:
-            raise RuntimeError(f"{self.name} gave {answer['tokens']} tokens instead of {count * TOKENS}")
+        question = batch._replace(streamed=batch.streamed and self.streams)
+        answer: dict[str, Any] = self.client.ask("run", question._asdict())
+        if answer["tokens"] != batch.jobs * batch.tokens:
+            raise RuntimeError(f"{self.name} gave {answer['tokens']} tokens instead of {batch.jobs * batch.tokens}")
         return answer
 
-    def turn(self, level: int, *, streamed: bool) -> None:
-        """Jobs of a level, warm; single ones one after another. Then it is frozen again."""
-        if self.slow and (level, streamed) in self.found.rates:
-            return
+    def takes(self, batch: Batch) -> bool:
+        """Whether it is measured with it: what says little and costs much is left out."""
+        if self.slow:
+            return batch == AIMED or batch in SWEEP[:-1]
+        return batch.jobs == LEVELS[-1] or not self.name.endswith(PLUGIN)
+
+    def turn(self, batch: Batch) -> None:
+        """A batch, warm; single jobs one after another. Then it is frozen again."""
         self.thaw()
-        self.run(1 if self.slow else min(level, WARM), streamed=streamed)
-        runs = SINGLES if level == 1 else 1
-        answers = [self.run(min(level, TOP), streamed=streamed) for _ in range(runs)]
-        for either in (True, False) if self.slow else (streamed,):
-            self.found.add(level, either, answers)
+        self.run(Batch(1 if self.slow else min(batch.jobs, WARM), WARM_TOKENS, batch.streamed))
+        runs = SINGLES if batch.jobs == 1 else 1
+        self.found.add(batch, [self.run(batch) for _ in range(runs)])
         self.freeze()
 
     def freeze(self) -> None:
@@ -159,7 +177,6 @@ class Contender:
             self.redis.thaw()
         for group in self.groups:
             group.thaw()
-        time.sleep(THAW_S)
         self.client.thaw()
 
     def close(self) -> None:
@@ -186,7 +203,7 @@ class Cluster(Contender):
     def start(self) -> Child:
         """The worker is ready when the first job comes back."""
         self.with_redis()
-        self.environment |= {"MAEARI_TENANT_SHARE": str(TOP), "MAEARI_TASK_EVENTS": "false"}
+        self.environment |= {"MAEARI_TENANT_SHARE": str(LEVELS[-1]), "MAEARI_TASK_EVENTS": "false"}
         self.group("llm", "-m", "workers", "llm", "--name", "llm@bench")
         return self.driver("cluster")
 
@@ -249,9 +266,9 @@ class Comparison:
     ours: Found
     """This cluster's rounds, each seconds away from one of the contender's."""
 
-    def over(self, level: int, *, streamed: bool) -> list[float]:
+    def over(self, batch: Batch) -> list[float]:
         """This cluster's tokens per second over the contender's, round by round."""
-        return ratios(self.ours.rates[level, streamed], self.found.rates[level, streamed])
+        return ratios(self.ours.rates.get(batch, ()), self.found.rates.get(batch, ()))
 
 
 @dataclass
@@ -267,7 +284,11 @@ class Field:
         """Start all of a group at a time, try them, freeze them; of one that is not there, say why."""
         room = int(psutil.virtual_memory().available / 2**30 / ROOM_GIB)
         with ThreadPoolExecutor(len(group)) as pool:
-            found = list(pool.map(self._entered, group[:room]))
+            try:
+                found = list(pool.map(self._entered, group[:room]))
+            except BaseException:  # an interrupted run waits for no start, and leaves nothing behind
+                self.leave(tuple(self.here))
+                raise
         found += [f"an engine needs {ROOM_GIB} GiB of memory, which are not free"] * len(group[room:])
         for (name, _, _), contender in zip(group, found, strict=True):
             if isinstance(contender, str):
@@ -279,25 +300,21 @@ class Field:
         return self.peers.missing.get(needs) or self._start(name, kind, self.peers.python if needs else sys.executable)
 
     def _start(self, name: str, kind: type[Contender], python: str) -> Contender | str:
-        contender = kind.__new__(kind)  # known before it starts, so that half a start can be closed
-        try:
-            contender.__init__(name, self.folder / _slug(name), python)  # type: ignore[misc]
-            contender.run(min(8, TOP), streamed=True)
-            contender.freeze()
-        except RuntimeError as error:
-            contender.close()
-            return str(error)
-        except BaseException:  # an interrupted run leaves nothing behind
-            contender.close()
-            raise
+        contender = kind(name, self.folder / _slug(name), python)
         self.here.append(contender)
+        try:
+            contender.begin()
+        except RuntimeError as error:
+            self.leave([contender])
+            return str(error)
         return contender
 
     def leave(self, contenders: Sequence[Contender]) -> None:
         """They end."""
         for contender in contenders:
             contender.close()
-            self.here.remove(contender)
+            if contender in self.here:
+                self.here.remove(contender)
 
 
 def measure(folder: Path) -> Section:
@@ -309,7 +326,7 @@ def measure(folder: Path) -> Section:
         ours = field_.enter([(OURS, Cluster, "")])
         if not ours:
             raise RuntimeError(section.notes[-1])
-        for group in _GROUPS:
+        for group in _groups():
             compared |= _beside(field_, ours[0], group)
     finally:
         field_.leave(tuple(field_.here))
@@ -323,26 +340,28 @@ def _beside(field_: Field, ours: Contender, group: Sequence[Entry]) -> dict[str,
     if not others:
         return {}
     ours.found = Found()
-    aimed_at = {(LEVELS[-1], False)} | {(1, True) for contender in others if contender.name == RAW_ASYNC}
-    for level, streamed in [(level, True) for level in LEVELS] + [(LEVELS[-1], False)]:
-        rounds = ROUNDS if (level, streamed) in aimed_at else max(1, ROUNDS // 2)
-        for _ in range(1 if any(contender.slow for contender in others) else rounds):
-            for contender in (ours, *others):
-                contender.turn(level, streamed=streamed)
+    for batch, rounds in _plan(others):
+        here = [contender for contender in (ours, *others) if contender.takes(batch)]
+        for _ in range(rounds if len(here) > 1 else 0):
+            for contender in here:
+                contender.turn(batch)
     field_.leave(others)
     return {contender.name: Comparison(contender.found, ours.found) for contender in others}
 
 
+def _plan(others: Sequence[Contender]) -> list[tuple[Batch, int]]:
+    """Batches and their rounds: all for what has a target, half for the rest."""
+    names = {contender.name for contender in others}
+    aimed = {AIMED, *(LENGTHS if RAW in names else ()), *(SWEEP[:1] if RAW_ASYNC in names else ())}
+    if any(contender.slow for contender in others):
+        return [(batch, 1) for batch in (*SWEEP, AIMED)]
+    return [
+        (batch, ROUNDS if batch in aimed else max(1, ROUNDS // 2)) for batch in (*SWEEP, *sorted(aimed - set(SWEEP)))
+    ]
+
+
 _NEEDS = {OPENAI: "", LITSERVE: "litserve", RAY: "ray"}
 """Which peer a server comes with."""
-_GROUPS: tuple[tuple[Entry, ...], ...] = (
-    ((RAW, InClient, ""), (RAW_ASYNC, InClient, "")),
-    *(tuple((f"{name}{suffix}", Served, needs) for suffix in ("", PLUGIN)) for name, needs in _NEEDS.items()),
-    ((NAIVE, Naive, ""),),
-)
-_AIMS = {RAW: 0.97, NAIVE: 8.0} | {
-    f"{name}{suffix}": aim for name, aim in zip(SERVERS, (1.0, 1.1, 1.5), strict=True) for suffix in ("", PLUGIN)
-}
 _SLUGS = {
     OURS: "ours",
     RAW: "raw",
@@ -358,17 +377,36 @@ def _slug(name: str) -> str:
     return _SLUGS[name.removesuffix(PLUGIN)] + ("_with_plugin" if name.endswith(PLUGIN) else "")
 
 
+def _groups() -> tuple[tuple[Entry, ...], ...]:
+    """Who is there at a time: the raw engines, servers in pairs, the slow one."""
+    servers: list[Entry] = []
+    for name, needs in _NEEDS.items():
+        suffixes = ("", PLUGIN) if _SLUGS[name] in GIVEN else ("",)
+        servers += [(f"{name}{suffix}", Served, needs) for suffix in suffixes]
+    pairs = (tuple(servers[place : place + 2]) for place in range(0, len(servers), 2))
+    return (((RAW, InClient, ""), (RAW_ASYNC, InClient, "")), *pairs, ((NAIVE, Naive, ""),))
+
+
+_AIMS = {RAW: 0.97, NAIVE: 8.0} | {
+    f"{name}{suffix}": aim for name, aim in zip(SERVERS, (1.0, 1.1, 1.5), strict=True) for suffix in ("", PLUGIN)
+}
+
+
 def _report(section: Section, compared: dict[str, Comparison]) -> None:
     here = _all_rounds(compared)
     section.tables += [_rates(here, compared), _firsts(here)]
+    if raw := compared.get(RAW):
+        section.tables.append(_lengths(raw))
+        section.figures |= {f"tokens_over_raw_{batch.tokens}": median(raw.over(batch)) for batch in LENGTHS}
     for name, comparison in compared.items():
-        rates = comparison.over(LEVELS[-1], streamed=False)
+        rates = comparison.over(AIMED)
         section.figures[f"tokens_over_{_slug(name)}"] = median(rates)
-        section.figures[f"streamed_tokens_over_{_slug(name)}"] = median(comparison.over(LEVELS[-1], streamed=True))
+        if streamed := comparison.over(SWEEP[-1]):
+            section.figures[f"streamed_tokens_over_{_slug(name)}"] = median(streamed)
         if name in _AIMS:
-            section.at_least(f"tokens/s of {TOP} jobs / {name}", median(rates), _AIMS[name])
-    if raw := compared.get(RAW_ASYNC):
-        added = [a - b for a, b in zip(raw.ours.first_medians[1], raw.found.first_medians[1], strict=True)]
+            section.at_least(f"tokens/s of {AIMED.jobs} jobs / {name}", median(rates), _AIMS[name])
+    if direct := compared.get(RAW_ASYNC):
+        added = [a - b for a, b in zip(direct.ours.first_medians[1], direct.found.first_medians[1], strict=True)]
         section.figures["added_ttft_ms_over_async"] = median(added)
         section.at_most("added time to first token at concurrency 1, p50", median(added), 3.0, " ms")
     section.notes.append(
@@ -393,7 +431,7 @@ def _report(section: Section, compared: dict[str, Comparison]) -> None:
     )
     levels = [str(level) for level in LEVELS]
     shown = {name: found for name, found in here.items() if not name.endswith(PLUGIN)}
-    series = {n: [median(c.rates[level, True]) for level in LEVELS] for n, c in shown.items()}
+    series = {n: [median(c.rates[batch]) for batch in SWEEP if batch in c.rates] for n, c in shown.items()}
     caption = "Tokens per second against jobs at a time, streamed where a contender can; servers as they come."
     section.pictures.append(
         {"kind": "lines", "file": "bench-generation.svg", "caption": caption, "x": levels, "series": series}
@@ -418,23 +456,34 @@ def _all_rounds(compared: dict[str, Comparison]) -> dict[str, Found]:
 def _rates(here: dict[str, Found], compared: dict[str, Comparison]) -> Table:
     rows = []
     for name, found in here.items():
-        cells = [number(median(found.rates[level, True])) for level in LEVELS]
-        cells.append(number(median(found.rates[LEVELS[-1], False])))
-        if name in compared:
-            shares = compared[name].over(LEVELS[-1], streamed=False)
-            cells.append(f"{median(shares):.2f} ({spread(shares)})")
-            cells.append(number(median(compared[name].over(LEVELS[-1], streamed=True))))
-        else:
-            cells += ["", ""]
+        cells = [number(median(found.rates[batch])) if batch in found.rates else "" for batch in (*SWEEP, AIMED)]
+        shares = [compared[name].over(batch) if name in compared else [] for batch in (AIMED, SWEEP[-1])]
+        cells += [f"{median(rounds):.2f} ({spread(rounds)})" if rounds else "" for rounds in shares]
         rows.append([name, "the plugins" if has_plugin(name) else "vLLM", *cells])
-    columns = ["tokens/s", "adapters computed by", *(f"{level} at a time" for level in LEVELS), f"{TOP}, not streamed"]
-    return Table("Throughput", [*columns, "cluster / this, not streamed (rounds)", "streamed"], rows)
+    columns = [f"{batch.jobs} at a time" for batch in SWEEP]
+    columns += [f"{AIMED.jobs}, not streamed, {AIMED.tokens} tokens", "cluster / this (rounds)", "of those streamed"]
+    title = f"Throughput, replies of {SWEEP[0].tokens} tokens, streamed where a contender can"
+    return Table(title, ["tokens/s", "adapters computed by", *columns], rows)
+
+
+def _lengths(raw: Comparison) -> Table:
+    """What a job costs does not grow with its reply."""
+    rows = []
+    for batch in LENGTHS:
+        both = [number(median(found.rates[batch])) for found in (raw.ours, raw.found)]
+        rows.append([f"{batch.tokens} tokens", *both, f"{median(raw.over(batch)):.2f} ({spread(raw.over(batch))})"])
+    title = f"{AIMED.jobs} jobs by the length of a reply, not streamed, tokens/s"
+    return Table(title, ["", OURS, RAW, "ratio (rounds)"], rows)
 
 
 def _firsts(here: dict[str, Found]) -> Table:
     rows = [
-        [name, *(f"{number(median(c.firsts[v]))} / {number(quantile(c.firsts[v], 0.95))}" for v in LEVELS)]
+        [name, *(_middle_and_late(c.firsts[level]) if level in c.firsts else "" for level in LEVELS)]
         for name, c in here.items()
         if c.firsts
     ]
     return Table("Time to first token, p50 / p95 in ms", ["", *(f"{level} at a time" for level in LEVELS)], rows)
+
+
+def _middle_and_late(times: list[float]) -> str:
+    return f"{number(median(times))} / {number(quantile(times, 0.95))}"

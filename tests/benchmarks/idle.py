@@ -16,7 +16,7 @@ from tests.support.servers import free_port
 
 from .measures import Section
 
-SECONDS = 30
+SECONDS = 20
 
 
 def _family(home: Path) -> list[psutil.Process]:
@@ -31,7 +31,7 @@ def _family(home: Path) -> list[psutil.Process]:
 
 
 def measure(folder: Path) -> Section:
-    """Proportional set sizes, so that shared libraries count once; CPU seconds over half a minute."""
+    """Proportional set sizes, so that shared libraries count once; CPU seconds over `SECONDS`."""
     environment = os.environ | {
         "MAEARI_HOME": str(folder),
         "MAEARI_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",
@@ -41,7 +41,7 @@ def measure(folder: Path) -> Section:
     command = [sys.executable, "-m", "shared.cli"]
     subprocess.run([*command, "up", "--json"], cwd=ROOT, env=environment, check=True, capture_output=True)
     try:
-        time.sleep(10)  # let the last warm-up settle; this is a measurement, not a test
+        time.sleep(5)  # let the last warm-up settle; this is a measurement, not a test
         family = _family(folder)
         before = {process.pid: sum(process.cpu_times()[:2]) for process in family}
         time.sleep(SECONDS)

@@ -46,7 +46,8 @@ def _styles(names: list[str]) -> dict[str, dict[str, Any]]:
 
 def _lines(_: Any, axes: Any, picture: dict[str, Any]) -> None:
     for name, style in _styles(list(picture["series"])).items():
-        axes.plot(range(len(picture["x"])), picture["series"][name], marker="o", markersize=4, label=name, **style)
+        values = picture["series"][name]
+        axes.plot(range(len(values)), values, marker="o", markersize=4, label=name, **style)
     axes.set_xticks(range(len(picture["x"])), picture["x"])
     axes.set_xlabel(picture["x_label"])
     axes.set_ylabel(picture["unit"])

@@ -87,7 +87,7 @@ def measure(folder: Path) -> Section:
                     "retrieve_cluster": QUERIES / _through(on.producer, "rag.retrieve", looks),
                     "retrieve_direct": QUERIES / direct.ask("retrieve", [f"{query}?" for query in queries]),
                 }
-                several = [found, *(_embedded(on.producer, direct) for _ in range(EMBEDDINGS))]
+                several = [found, *(_embedded(on.producer, direct) for _ in range(EMBEDDINGS if round_ else 1))]
                 for name, rate in chain.from_iterable(one.items() for one in several) if round_ else ():
                     rates[name].append(rate)
     finally:

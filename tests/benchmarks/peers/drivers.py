@@ -1,6 +1,6 @@
 """Clients of the generation section, each in a process of its own: `batch`, `async`, `cluster`, `celery`, or `http KIND URL`.
 
-A question is `{"count", "streamed"}`: that many jobs at once. The answer: tokens, seconds, milliseconds to each first token
+A question is `{"jobs", "tokens", "streamed"}`: that many jobs at once, with replies of that length. The answer: tokens, seconds, milliseconds to each first token
 that can be read: the bytes of one character may take several tokens, and until the last of them there is nothing to show.
 """
 
@@ -17,6 +17,9 @@ from typing import Any
 from tests.benchmarks.child import serve
 
 from . import workload
+
+KEPT_S = 2.0
+"""Seconds for which connections are kept: from a warm-up to its batch, but not until a server that was frozen closes them."""
 
 One = Callable[[dict[str, Any], bool, Callable[[], None]], Awaitable[int]]
 """Job, whether streamed, to be called at the first text; gives the tokens."""
@@ -44,11 +47,12 @@ def batch() -> None:
     arguments, _ = workload.prepared()
     from vllm import LLM
 
-    llm, loras, params = LLM(**arguments), workload.handles(), workload.sampling(streamed=False)
+    llm, loras = LLM(**arguments), workload.handles()
     encoded = workload.encoded(64)
 
     def run(question: dict[str, Any]) -> dict[str, Any]:
-        jobs = encoded[: question["count"]]
+        jobs = encoded[: question["jobs"]]
+        params = workload.sampling(question["tokens"], streamed=False)
         prompts = [{"prompt_token_ids": job["ids"]} for job in jobs]
         clock = Clock()
         outputs = llm.generate(prompts, params, lora_request=[loras[job["adapter"]] for job in jobs], use_tqdm=False)
@@ -64,13 +68,12 @@ def asynchronous(make: Callable[[], Awaitable[One]]) -> None:
     one = loop.run_until_complete(make())
     encoded = workload.encoded(64)
 
-    async def together(count: int, streamed: bool) -> dict[str, Any]:
-        jobs = encoded[:count]
-        await asyncio.sleep(0.01)  # hears of connections that a server has closed while this loop stood still
+    async def together(question: dict[str, Any]) -> dict[str, Any]:
+        jobs = [job | {"tokens": question["tokens"]} for job in encoded[: question["jobs"]]]
         clock = Clock()
-        return clock.answer(sum(await asyncio.gather(*(one(job, streamed, clock.first) for job in jobs))))
+        return clock.answer(sum(await asyncio.gather(*(one(job, question["streamed"], clock.first) for job in jobs))))
 
-    serve({"run": lambda question: loop.run_until_complete(together(question["count"], question["streamed"]))})
+    serve({"run": lambda question: loop.run_until_complete(together(question))})
 
 
 async def raw_async() -> One:
@@ -95,7 +98,8 @@ def over_http(kind: str, url: str) -> Callable[[], Awaitable[One]]:
     async def make() -> One:
         import aiohttp
 
-        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(300))
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S)
+        session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(300))
 
         async def one(job: dict[str, Any], streamed: bool, first: Callable[[], None]) -> int:
             tokens, read = 0, False
@@ -121,8 +125,8 @@ def _body(kind: str, job: dict[str, Any], streamed: bool) -> dict[str, Any]:
         "model": job["adapter"] or "language",
         "prompt": job["ids"],
         "temperature": 0.0,
-        "max_tokens": workload.TOKENS,
-        "min_tokens": workload.TOKENS,
+        "max_tokens": job["tokens"],
+        "min_tokens": job["tokens"],
         "stream": streamed,
         "return_token_ids": streamed,
     }
@@ -157,14 +161,16 @@ def _threads(count: int, work: Callable[[int], int]) -> int:
 def cluster() -> None:
     """This cluster through its thin producer: text in, text out."""
     from shared.contracts.events import Done, TextDelta
+    from shared.contracts.llm import Sampling
     from shared.producer import Producer
 
     producer, requests = Producer(), workload.requests(64)
 
     def run(question: dict[str, Any]) -> dict[str, Any]:
-        streamed = question["streamed"]
+        streamed, tokens = question["streamed"], question["tokens"]
         clock = Clock()
-        asked = [request.model_copy(update={"stream": streamed}) for request in requests[: question["count"]]]
+        how = {"stream": streamed, "sampling": Sampling(temperature=0.0, max_tokens=tokens, min_tokens=tokens)}
+        asked = [request.model_copy(update=how) for request in requests[: question["jobs"]]]
         jobs = [job.job_id for job in producer.submit_all("llm.generate", asked)]
 
         def follow(place: int) -> int:
@@ -192,7 +198,7 @@ def celery() -> None:
 
     def run(question: dict[str, Any]) -> dict[str, Any]:
         clock = Clock()
-        results = [generate.delay(job) for job in encoded[: question["count"]]]
+        results = [generate.delay(job | {"tokens": question["tokens"]}) for job in encoded[: question["jobs"]]]
         return clock.answer(sum(result.get(timeout=600) for result in results))
 
     serve({"run": run})

@@ -28,7 +28,7 @@ def generate(job: dict[str, Any]) -> int:
     llm = _engine()
     (output,) = llm.generate(
         [{"prompt_token_ids": job["ids"]}],
-        workload.sampling(streamed=False),
+        workload.sampling(job["tokens"], streamed=False),
         lora_request=workload.handles()[job["adapter"]],
         use_tqdm=False,
     )

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared.contracts.llm import GenerateRequest, Message, Sampling
+from shared.contracts.llm import GenerateRequest, Message
 from shared.settings import settings
-
-TOKENS = 64
-"""Of every reply, neither more nor less."""
 
 
 def adapters() -> list[str]:
@@ -17,14 +14,12 @@ def adapters() -> list[str]:
 
 
 def requests(count: int) -> list[GenerateRequest]:
-    """`count` jobs: base model and adapters in turn."""
+    """`count` jobs: base model and adapters in turn; how long a reply is, each batch says."""
     mixed = [None, *adapters()]
-    sampling = Sampling(temperature=0.0, max_tokens=TOKENS, min_tokens=TOKENS)
     return [
         GenerateRequest(
             messages=(Message(role="user", content=f"{number}번째 질문이야. 좋아하는 게 뭐야?"),),
             adapter=mixed[number % len(mixed)],
-            sampling=sampling,
         )
         for number in range(count)
     ]
@@ -62,13 +57,13 @@ def handles() -> dict[str | None, Any]:
     return {None: None, **named}
 
 
-def sampling(*, streamed: bool) -> Any:
-    """vLLM's form of it."""
+def sampling(tokens: int, *, streamed: bool) -> Any:
+    """For a reply of `tokens`, neither more nor less."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
     kind = RequestOutputKind.DELTA if streamed else RequestOutputKind.FINAL_ONLY
-    return SamplingParams(temperature=0.0, max_tokens=TOKENS, min_tokens=TOKENS, output_kind=kind)
+    return SamplingParams(temperature=0.0, max_tokens=tokens, min_tokens=tokens, output_kind=kind)
 
 
 class Engine:
@@ -88,7 +83,7 @@ class Engine:
         """Pieces of text with the tokens in each; a single one unless `streamed`."""
         self._number += 1
         prompt = {"prompt_token_ids": job["ids"]}
-        params = sampling(streamed=streamed)
+        params = sampling(job["tokens"], streamed=streamed)
         adapter = self.adapters[job["adapter"]]
         async for output in self.llm.generate(prompt, params, str(self._number), lora_request=adapter):
             yield output.outputs[0].text, len(output.outputs[0].token_ids)
