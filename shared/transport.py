@@ -99,8 +99,8 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
         """How many messages may come together."""
         if not self._takes_several or any(queue not in QUEUES for queue in self._active_queues):
             return 1
-        room = int(self.qos.can_consume_max_estimate() or 0)
-        return min(room, MANY, max(1, self.qos.prefetch_count // PART))
+        room, places = int(self.qos.can_consume_max_estimate() or 0), int(self.qos.prefetch_count)
+        return min(room, MANY, max(1, places // PART))
 
     def _brpop_read(self, **options: Any) -> bool:
         try:
