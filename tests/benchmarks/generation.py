@@ -48,8 +48,8 @@ SWEEP = tuple(Batch(level, 64, streamed=True) for level in LEVELS)
 LENGTHS = tuple(Batch(LEVELS[-1], tokens, streamed=False) for tokens in (64, 128, 256))
 AIMED = LENGTHS[1]
 """What targets speak of: a full batch of replies as long as vLLM's own benchmark has them by default."""
-WARM, WARM_TOKENS = 32, 16
-"""Jobs, at most, that run before a batch is measured: what was frozen has to come back to its caches first."""
+WARM, WARM_TOKENS = range(8, 33), 16
+"""Jobs that run before a batch is measured, as many as it has within this: what was frozen has to come back to its caches."""
 ROOM_GIB = 2.5
 """Memory that must be free before a further engine is started."""
 START_LIMIT_S = 90
@@ -84,7 +84,7 @@ class Found:
         rate = sum(one["tokens"] for one in answers) / sum(one["seconds"] for one in answers)
         self.rates[batch].append(rate)
         firsts = [first for one in answers for first in one["ttft_ms"]]
-        if firsts:
+        if batch.streamed and firsts:
             self.firsts[batch.jobs] += firsts
             self.first_medians[batch.jobs].append(median(firsts))
 
@@ -161,7 +161,8 @@ class Contender:
     def turn(self, batch: Batch) -> None:
         """A batch, warm; single jobs one after another. Then it is frozen again."""
         self.thaw()
-        self.run(Batch(1 if self.slow else min(batch.jobs, WARM), WARM_TOKENS, batch.streamed))
+        warm = 1 if self.slow else max(WARM[0], min(batch.jobs, WARM[-1]))
+        self.run(Batch(warm, WARM_TOKENS, batch.streamed))
         runs = SINGLES if batch.jobs == 1 else 1
         self.found.add(batch, [self.run(batch) for _ in range(runs)])
         self.freeze()
@@ -352,13 +353,17 @@ def _beside(field_: Field, ours: Contender, group: Sequence[Entry]) -> dict[str,
 
 
 def _plan(others: Sequence[Contender]) -> list[tuple[Batch, int]]:
-    """Batches and their rounds: all for what has a target, half for the rest."""
+    """Batches and their rounds: all for what has a target, half for the rest, one between a single job and a full batch."""
     names = {contender.name for contender in others}
     if any(contender.slow for contender in others):
         return [(batch, 1) for batch in (*SWEEP, AIMED)]
     aimed = (AIMED, SWEEP[0]) if RAW_ASYNC in names else (AIMED,)
     full = LENGTHS if RAW in names else (AIMED,)
-    return [(batch, ROUNDS if batch in aimed else max(1, ROUNDS // 2)) for batch in (*SWEEP, *full)]
+    seldom = SWEEP[1:-1]
+    return [
+        (batch, ROUNDS if batch in aimed else 1 if batch in seldom else max(1, ROUNDS // 2))
+        for batch in (*SWEEP, *full)
+    ]
 
 
 _NEEDS = {OPENAI: "", LITSERVE: "litserve", RAY: "ray"}

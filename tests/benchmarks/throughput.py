@@ -23,7 +23,7 @@ from .stage import spoken_question, stage
 
 ROUNDS, EMBEDDINGS, RECORDINGS, QUERIES = (
     int(os.environ.get(f"BENCH_THROUGHPUT_{name}", default))
-    for name, default in {"ROUNDS": 3, "EMBEDDINGS": 2, "RECORDINGS": 24, "QUERIES": 200}.items()
+    for name, default in {"ROUNDS": 2, "EMBEDDINGS": 2, "RECORDINGS": 24, "QUERIES": 200}.items()
 )
 """`EMBEDDINGS`: that often in each round, for they take a second where others take five."""
 SENTENCE = "바닷가를 천천히 걷다가 친구를 만나 국수를 먹었다."
