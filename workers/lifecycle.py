@@ -187,7 +187,7 @@ def run(role: Role, name: str) -> None:
     def _ready(sender: Any, **_: Any) -> None:
         sender.pool.consumer = sender
         gc.collect()
-        gc.freeze()  # the libraries and engines stay; looking through them again took a tenth of a busy worker's time
+        gc.freeze()  # the libraries and engines stay; looking through them again took some 7 % of a busy worker's time
         herald.become("ready")
         threading.Thread(target=_watch, args=(herald,), name="watch", daemon=True).start()
         if role.keeps_house:

@@ -428,7 +428,7 @@ def _report(section: Section, compared: dict[str, Comparison]) -> None:
         "more (laptop's model, measured with replies of 8 tokens). Until a job reaches the engine, the caller, Redis, claim, prompt "
         "and vLLM's own front end take 1.2 ms of the one core that the engine leaves, so the last of 64 is there 80 to 90 ms after "
         "they were handed in; 20 ms go by between the last token and the last result. Holding the first ones back until the others "
-        "had come gained nothing. At 128 tokens five runs gave 0.96 to 0.99: instances of one engine differ by some percent here."
+        "had come gained nothing. At 128 tokens six runs gave 0.95 to 0.99: instances of one engine differ by some percent here."
     )
     section.notes.append(
         "A batch is handed in as one list where a contender takes lists: `LLM.generate`, and this cluster (`Producer.submit_all`). "
