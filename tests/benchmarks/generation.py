@@ -433,7 +433,8 @@ def _report(section: Section, compared: dict[str, Comparison]) -> None:
     section.notes.append(
         "A batch is handed in as one list where a contender takes lists: `LLM.generate`, and this cluster (`Producer.submit_all`). "
         "Streamed, the cluster writes what each job says every 30 ms or more into its record, from which a caller can read on after "
-        "any interruption. Raw engines and HTTP servers are given token ids, which spares them the tokenizing that the cluster does."
+        "any interruption. Everybody is handed text: the cluster messages, to which it applies the chat template, the others prompts "
+        "with the template applied."
     )
     levels = [str(level) for level in LEVELS]
     shown = {name: found for name, found in here.items() if not name.endswith(PLUGIN)}

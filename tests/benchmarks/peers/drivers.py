@@ -48,12 +48,12 @@ def batch() -> None:
     from vllm import LLM
 
     llm, loras = LLM(**arguments), workload.handles()
-    encoded = workload.encoded(64)
+    known = workload.prompts(64)
 
     def run(question: dict[str, Any]) -> dict[str, Any]:
-        jobs = encoded[: question["jobs"]]
+        jobs = known[: question["jobs"]]
         params = workload.sampling(question["tokens"], streamed=False)
-        prompts = [{"prompt_token_ids": job["ids"]} for job in jobs]
+        prompts = [job["prompt"] for job in jobs]
         clock = Clock()
         outputs = llm.generate(prompts, params, lora_request=[loras[job["adapter"]] for job in jobs], use_tqdm=False)
         return clock.answer(sum(len(output.outputs[0].token_ids) for output in outputs))
@@ -66,10 +66,10 @@ def asynchronous(make: Callable[[], Awaitable[One]]) -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     one = loop.run_until_complete(make())
-    encoded = workload.encoded(64)
+    known = workload.prompts(64)
 
     async def together(question: dict[str, Any]) -> dict[str, Any]:
-        jobs = [job | {"tokens": question["tokens"]} for job in encoded[: question["jobs"]]]
+        jobs = [job | {"tokens": question["tokens"]} for job in known[: question["jobs"]]]
         clock = Clock()
         return clock.answer(sum(await asyncio.gather(*(one(job, question["streamed"], clock.first) for job in jobs))))
 
@@ -123,7 +123,7 @@ def _body(kind: str, job: dict[str, Any], streamed: bool) -> dict[str, Any]:
         return job | {"streamed": streamed}
     return {
         "model": job["adapter"] or "language",
-        "prompt": job["ids"],
+        "prompt": job["prompt"],
         "temperature": 0.0,
         "max_tokens": job["tokens"],
         "min_tokens": job["tokens"],
@@ -194,11 +194,11 @@ def celery() -> None:
     """The worker that everybody writes first."""
     from .naive_celery import generate
 
-    encoded = workload.encoded(64)
+    known = workload.prompts(64)
 
     def run(question: dict[str, Any]) -> dict[str, Any]:
         clock = Clock()
-        results = [generate.delay(job | {"tokens": question["tokens"]}) for job in encoded[: question["jobs"]]]
+        results = [generate.delay(job | {"tokens": question["tokens"]}) for job in known[: question["jobs"]]]
         return clock.answer(sum(result.get(timeout=600) for result in results))
 
     serve({"run": run})

@@ -27,7 +27,7 @@ def generate(job: dict[str, Any]) -> int:
     """A reply; its tokens."""
     llm = _engine()
     (output,) = llm.generate(
-        [{"prompt_token_ids": job["ids"]}],
+        [job["prompt"]],
         workload.sampling(job["tokens"], streamed=False),
         lora_request=workload.handles()[job["adapter"]],
         use_tqdm=False,

@@ -36,15 +36,21 @@ def prepared() -> tuple[dict[str, Any], str]:
     return generator_setup.engine_arguments(settings(), model, AutoConfig.from_pretrained(model)), model
 
 
-def encoded(count: int) -> list[dict[str, Any]]:
-    """The jobs as token ids: what HTTP peers are sent, which spares them the tokenizing that the cluster does."""
+def prompts(count: int) -> list[dict[str, Any]]:
+    """The jobs as text, with the chat template applied, as those take them who know no chat."""
     from transformers import AutoTokenizer
 
-    from workers.engines.chat import ChatEncoder
-
-    encoder = ChatEncoder(AutoTokenizer.from_pretrained(settings().model(settings().llm_model)))
+    template = AutoTokenizer.from_pretrained(settings().model(settings().llm_model))
     return [
-        {"ids": list(encoder.encode(request.messages, "")), "adapter": request.adapter} for request in requests(count)
+        {
+            "prompt": template.apply_chat_template(
+                [message.model_dump(include={"role", "content"}) for message in request.messages],
+                add_generation_prompt=True,
+                tokenize=False,
+            ),
+            "adapter": request.adapter,
+        }
+        for request in requests(count)
     ]
 
 
@@ -82,8 +88,7 @@ class Engine:
     async def generate(self, job: dict[str, Any], *, streamed: bool) -> Any:
         """Pieces of text with the tokens in each; a single one unless `streamed`."""
         self._number += 1
-        prompt = {"prompt_token_ids": job["ids"]}
         params = sampling(job["tokens"], streamed=streamed)
         adapter = self.adapters[job["adapter"]]
-        async for output in self.llm.generate(prompt, params, str(self._number), lora_request=adapter):
+        async for output in self.llm.generate(job["prompt"], params, str(self._number), lora_request=adapter):
             yield output.outputs[0].text, len(output.outputs[0].token_ids)
