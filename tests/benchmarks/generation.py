@@ -43,7 +43,7 @@ LEVELS = (1, 8, 16, 64)
 ROUNDS, SINGLES = (
     int(os.environ.get(f"BENCH_GENERATION_{name}", default)) for name, default in {"ROUNDS": 4, "SINGLES": 8}.items()
 )
-"""Rounds of what has a target, others have half as many; jobs one after another in a round of single ones."""
+"""Rounds of what has a target, others have fewer (`_plan`); jobs one after another in a round of single ones."""
 SWEEP = tuple(Batch(level, 64, streamed=True) for level in LEVELS)
 LENGTHS = tuple(Batch(LEVELS[-1], tokens, streamed=False) for tokens in (64, 128, 256))
 AIMED = LENGTHS[1]
