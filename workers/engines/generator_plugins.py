@@ -20,7 +20,7 @@ ENTRY_POINTS = Path(__file__).with_name("entry_points")
 """Folder that makes the plugins discoverable."""
 REPORT = f"{__name__}.PluginReport"
 """Worker extension through which the host asks what was applied."""
-EXPECTED = frozenset({"multiply_adapters", "give_way", "end_with_host"})
+EXPECTED = frozenset({"multiply_adapters", "gather_tokens", "give_way", "end_with_host"})
 """Names of the plugins without which the engine must not serve."""
 PR_SET_PDEATHSIG = 1
 NICE = 5
@@ -43,6 +43,15 @@ def multiply_adapters() -> None:
 
     vars(punica_cpu)["PunicaWrapperCPU"] = AdaptersOnCpu
     _applied.add("multiply_adapters")
+
+
+def gather_tokens() -> None:
+    """Have a core in a process of its own send fewer and longer pieces; see `gathering`."""
+    if _is_child():
+        from .gathering import gather
+
+        gather()
+    _applied.add("gather_tokens")
 
 
 def give_way() -> None:
