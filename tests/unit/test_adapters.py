@@ -13,6 +13,7 @@ import pytest
 
 from shared.errors import InvalidAdapter, UnknownAdapter
 from shared.versions import Registry
+from workers.engines import adapters
 from workers.engines.adapters import CONFIG, WEIGHTS, Adapter, BaseShape, Library, Shelf
 
 BASE = BaseShape.of(
@@ -64,7 +65,18 @@ def test_the_same_content_has_the_same_number_and_another_content_another(librar
     first = library.find(lay(tmp_path / "kind").name)
     assert Library(Registry(tmp_path / "versions", tmp_path), BASE, 8).find("kind").number == first.number
     assert library.find(lay(tmp_path / "other").name).number != first.number
+
+
+def test_a_burst_looks_once_and_the_next_one_again(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(adapters.time, "monotonic", lambda: now)
+    first = library.find(lay(tmp_path / "kind").name)
     lay(tmp_path / "kind", lora_alpha=16)
+    now += adapters.FRESH_S / 2
+    assert library.find("kind") is first
+    now += adapters.FRESH_S
     assert library.find("kind").number != first.number
 
 

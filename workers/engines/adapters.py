@@ -15,6 +15,7 @@ import math
 import re
 import struct
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from typing import Any, NoReturn, Protocol
 from shared.errors import InvalidAdapter
 from shared.versions import ABOUT, CONFIG, MARK, WEIGHTS, Registry, digest
 
+FRESH_S = 0.01
+"""Seconds for which a look at the files holds: jobs of a burst look once."""
 MAX_HEADER = 16 * 1024 * 1024
 """Bytes of a safetensors header."""
 UNSUPPORTED = ("use_dora", "lora_bias", "layer_replication", "alora_invocation_tokens", "modules_to_save")
@@ -101,6 +104,8 @@ class Library:
         self._max_rank = max_rank
         self._fingerprint = fingerprint
         self._checked: dict[str, tuple[object, Adapter]] = {}
+        self._found: dict[str, tuple[float, Adapter]] = {}
+        """By the name that was asked for: when it was looked up, and what it was."""
         self._lock = threading.Lock()
 
     def names(self) -> tuple[str, ...]:
@@ -108,10 +113,18 @@ class Library:
         return self._registry.names()
 
     def find(self, name: str) -> Adapter:
-        """The adapter `name`, or a version of it: `name@3`. Blocks on the first use of a content.
+        """The adapter `name`, or a version of it: `name@3`, as it lay there `FRESH_S` ago or later.
 
-        Raises `UnknownAdapter`, `InvalidAdapter`.
+        Blocks on the first use of a content. Raises `UnknownAdapter`, `InvalidAdapter`.
         """
+        at, adapter = self._found.get(name, (-math.inf, None))
+        now = time.monotonic()
+        if adapter is None or now - at > FRESH_S:
+            adapter = self._look_up(name)
+            self._found[name] = (now, adapter)
+        return adapter
+
+    def _look_up(self, name: str) -> Adapter:
         label, folder = self._registry.resolve(name)
         with self._lock:
             stamp = _stamp(folder)
