@@ -36,7 +36,12 @@ class ChatEncoder:
         self._tokens: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._tokens.no_padding()
         self._tokens.no_truncation()
-        self._marks = frozenset(self._tokens.get_added_tokens_decoder())
+        added = self._tokens.get_added_tokens_decoder()
+        self._marks = frozenset(added)
+        # Those that are looked for after normalizing can be written in other letters; any text may hold one.
+        exact = bool(added) and not any(token.normalized for token in added.values())
+        letters = "|".join(re.escape(token.content) for token in added.values()) if exact else ""
+        self._letters = re.compile(letters)
 
     def encode(self, messages: Sequence[Message], prefix: str = "") -> list[int]:
         """Token ids of the conversation, the opening of the reply and `prefix`, its beginning."""
@@ -71,7 +76,7 @@ class ChatEncoder:
     def _forged(self, texts: Sequence[str]) -> dict[str, str]:
         """Pieces of the texts that would become marks, each with the character that stands in for it."""
         found: dict[str, None] = {}
-        for text in texts:
+        for text in filter(self._letters.search, texts):
             encoding = self._tokens.encode(text, add_special_tokens=False)
             for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
                 if token in self._marks and start < end:
