@@ -15,6 +15,7 @@ import multiprocessing
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -112,6 +113,10 @@ class BatchingGenerator:
         self._dead = threading.Event()
         self._closing = False
         self._running: set[_Run] = set()
+        self._starting: deque[_Run] = deque()
+        """Handed over to the event loop."""
+        self._rung = False
+        """The loop has been woken for them."""
         self._watcher: asyncio.Task[None] | None = None
         self._numbers = itertools.count()
         self._loop = asyncio.new_event_loop()
@@ -243,11 +248,15 @@ class BatchingGenerator:
             output_kind=RequestOutputKind.DELTA,
             stream_interval=None if streamed else max_tokens,  # the first token, whose time is told, then all others
             structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
+            skip_clone=True,  # they are this run's own
         )
 
     def _follow(self, run: _Run, on_text: OnText | None) -> _Outcome:
         """Start the run and hand its text on until it ends; whatever happens here, it does not stay behind."""
-        self._loop.call_soon_threadsafe(self._start, run)
+        self._starting.append(run)
+        if not self._rung:  # callers of a burst wake the loop once
+            self._rung = True
+            self._loop.call_soon_threadsafe(self._start_all)
         try:
             return _receive(run, on_text)
         except BaseException:
@@ -262,6 +271,11 @@ class BatchingGenerator:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     # --- the event loop ---
+
+    def _start_all(self) -> None:
+        self._rung = False  # first: who comes from now on wakes the loop again
+        while self._starting:
+            self._start(self._starting.popleft())
 
     def _start(self, run: _Run) -> None:
         if self._closing:
