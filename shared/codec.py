@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import PydanticSerializationError, from_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 
 def write(model: BaseModel) -> str:
@@ -15,6 +15,14 @@ def write(model: BaseModel) -> str:
         return model.model_dump_json()
     except PydanticSerializationError:  # lone surrogates: Redis's client escapes them
         return json.dumps(model.model_dump(mode="json"), ensure_ascii=False)
+
+
+def write_plain(value: Any) -> str:
+    """The JSON text of a JSON value. A lone surrogate is escaped, to be refused by name where it is read."""
+    try:
+        return to_json(value).decode()
+    except PydanticSerializationError:
+        return json.dumps(value)
 
 
 def read(text: str | bytes) -> Any:

@@ -61,8 +61,8 @@ def build(
 
     `deadline_ms`: milliseconds since the epoch, told only where messages are signed.
     """
-    body = _body_of(request)
-    return json.dumps(
+    body = codec.write_plain([[request], {}, {}])
+    return codec.write_plain(
         {
             "body": body,
             "content-type": "application/json",
@@ -81,18 +81,8 @@ def build(
                 "priority": priority,
                 "delivery_info": {"exchange": "", "routing_key": CATALOG[task].queue},
             },
-        },
-        ensure_ascii=False,
+        }
     )
-
-
-def _body_of(request: dict[str, Any]) -> str:
-    body = json.dumps([[request], {}, {}], ensure_ascii=False)
-    try:
-        body.encode()
-    except UnicodeEncodeError:  # a lone surrogate travels escaped, to where it is refused by name
-        return json.dumps([[request], {}, {}])
-    return body
 
 
 @dataclass(frozen=True)

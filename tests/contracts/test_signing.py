@@ -98,7 +98,7 @@ def test_every_key_verifies_and_the_first_one_signs(keys: tuple[str, str]) -> No
         ({"headers__deadline_ms": None}, "headers.deadline_ms"),
         ({"body": '[[{"texts": ["\\ud83c"]}], {}, {}]'}, "headers.signature"),
         ({"body": "\ud800"}, "headers.signature"),
-        ({"body": '[[{"texts":["안녕 🌊"]}],{},{}]'}, "headers.signature"),
+        ({"body": '[[{"texts": ["안녕 🌊"]}], {}, {}]'}, "headers.signature"),
     ],
 )
 def test_whatever_is_changed_of_a_signed_message_is_refused(changes: dict[str, Any], field: str) -> None:
