@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import redis
 
-from . import envelope
+from . import codec, envelope
 from .contracts.base import Fault
 from .contracts.catalog import CATALOG
 from .errors import InvalidRequest, JobNotFound, QueueFull
@@ -324,7 +324,7 @@ class Jobs:
         args: list[Any] = [claim.id, claim.fence, report.ending, result, meta, self._last(claim, report)]
         args += (report.checkpoint, report.number, len(report.events))
         for kind, data in report.events:
-            args += (kind, json.dumps(data, ensure_ascii=False))
+            args += (kind, codec.write_plain(data))
         args.append(len(report.stages))
         for stage in report.stages:
             spec = CATALOG[stage.task]
