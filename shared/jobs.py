@@ -36,7 +36,7 @@ _GONE = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
 RAW_LIMIT = 1_000_000
 """Characters that are kept of a message that cannot be read; the dead letters hold thousands of them."""
 
-TOGETHER = 100
+TOGETHER = 16
 """Jobs that are handed in with one trip; more would keep others waiting."""
 
 STAGE_SEPARATOR = "/"
