@@ -131,7 +131,7 @@ class Attempt:
         """New text of the reply; joined with what comes within `llm_flush_ms`."""
         with self.lock:
             self._delta.append(text)
-        pulse.flusher().add(self)
+        pulse.flusher().hasten(self)
 
     def start_at(self, offset: int) -> None:
         """The reply's first `offset` characters stand already."""
