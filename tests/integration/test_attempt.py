@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -66,9 +67,14 @@ def run(jobs: Jobs, body: Callable[[Attempt, Any], Any]) -> None:
     attempt_module.run(SPEC, body, "j1", PAYLOAD, jobs)
 
 
-def told(jobs: Jobs, job_id: str = "j1") -> list[str]:
+def told(jobs: Jobs, job_id: str = "j1", kind: str = "progress") -> list[str]:
     entries = jobs.client.xrange(jobs.keys.events(job_id))
-    return [fields["data"] for _, fields in entries if fields["type"] == "progress"]
+    return [fields["data"] for _, fields in entries if fields["type"] == kind]
+
+
+def words(jobs: Jobs) -> str:
+    """What was said of the reply."""
+    return "".join(json.loads(data)["text"] for data in told(jobs, kind="text.delta"))
 
 
 def attempted(jobs: Jobs, owner: str = "w", job_id: str = "j1") -> Attempt:
@@ -89,7 +95,7 @@ def test_what_could_not_be_sent_is_sent_again_and_told_once(jobs: FlakyJobs, los
         return RESULT
 
     run(jobs, body)
-    assert told(jobs) == ['{"done": 1}', '{"done": 2}']
+    assert told(jobs) == ['{"done":1}', '{"done":2}']
     assert jobs.client.hget(jobs.keys.job("j1"), "state") == "done"
 
 
@@ -104,7 +110,7 @@ def test_the_end_brings_along_what_could_not_be_sent_before(jobs: FlakyJobs, los
     assert made.drain() is report, "it was not answered"
     made.conclude("progress", done=2)
     made.finish(RESULT)
-    assert told(jobs) == ['{"done": 1}', '{"done": 2}']
+    assert told(jobs) == ['{"done":1}', '{"done":2}']
 
 
 def test_two_attempts_at_one_record_in_one_process_are_kept_apart(jobs: FlakyJobs) -> None:
@@ -223,3 +229,29 @@ def test_the_first_piece_of_one_job_does_not_wait_out_the_pause_of_another(
     until(lambda: told(jobs, "other"), "the other one was heard within the pause of ten minutes")
     first.emit("progress", done=2)
     assert len(told(jobs)) == 1, "what follows waits for its pause"
+
+
+def test_the_first_word_has_left_when_the_thread_that_heard_it_goes_on(jobs: FlakyJobs) -> None:
+    reply = attempted(jobs)
+    reply.say("안")
+    assert words(jobs) == "안"
+    reply.say("녕")
+    until(lambda: words(jobs) == "안녕", "what follows goes its usual way")
+
+
+@pytest.mark.parametrize("lost", ["call", "answer"])
+def test_a_first_word_that_was_lost_is_said_once(jobs: FlakyJobs, lost: str) -> None:
+    jobs.lose = [lost]
+    reply = attempted(jobs)
+    reply.say("안녕")
+    until(lambda: words(jobs) == "안녕", "it was sent again")
+    reply.finish(RESULT)
+    assert words(jobs) == "안녕"
+
+
+def test_a_first_word_waits_for_nobody(jobs: FlakyJobs) -> None:
+    reply = attempted(jobs)
+    with pulse.flusher()._under_way:  # others' words are on their way
+        reply.say("안녕")
+        assert not words(jobs)
+    until(lambda: words(jobs) == "안녕", "it followed them")
