@@ -36,8 +36,9 @@ _GONE = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
 RAW_LIMIT = 1_000_000
 """Characters that are kept of a message that cannot be read; the dead letters hold thousands of them."""
 
-TOGETHER = 16
-"""Jobs that are handed in with one trip; more would keep others waiting."""
+OPENING, TOGETHER = 16, 100
+"""Of many jobs, those of the first trip, so that workers begin meanwhile, and of each further one; more would keep
+others waiting."""
 
 STAGE_SEPARATOR = "/"
 """Between a job's id and a stage's name; no producer's id holds it."""
@@ -206,10 +207,11 @@ class Jobs:
         return self._accepted(entry, self._call("enqueue", self._entry_args(entry)))
 
     def enqueue_all(self, entries: Sequence[Entry]) -> list[bool | QueueFull]:
-        """As `enqueue` for each, `TOGETHER` to a trip; a full queue is said in the job's place."""
+        """As `enqueue` for each, many to a trip; a full queue is said in the job's place."""
         found: list[bool | QueueFull] = []
-        for first in range(0, len(entries), TOGETHER):
-            part = entries[first : first + TOGETHER]
+        while len(found) < len(entries):
+            first = len(found)
+            part = entries[first : first + (TOGETHER if first else OPENING)]
             answers = self._carry([("enqueue", self._entry_args(entry)) for entry in part])
             for entry, answer in zip(part, answers, strict=True):
                 _raise(answer)
