@@ -136,7 +136,7 @@ class Contender:
         if self.slow:
             return batch == AIMED or batch in SWEEP[:-1]
         if self.name == RAW_ASYNC:
-            return batch == AIMED or batch in SWEEP
+            return batch in SWEEP
         return batch.jobs == LEVELS[-1] or not self.name.endswith(PLUGIN)
 
     def turn(self, batch: Batch) -> None:
