@@ -2,7 +2,7 @@
 
 vLLM's core hands on every token of every reply as it comes; what is not streamed is held back (`stream_interval`) by
 the process that asks for it. Until then each token has been packed, sent and read by itself: of a step of the laptop's
-model with 64 replies 1.3 %, and time of the interpreter that Celery's threads share.
+model with 64 replies about 1 %, and time of the interpreter that Celery's threads share.
 """
 
 from __future__ import annotations
