@@ -35,6 +35,7 @@ from tests.support.generation import ENDLESS, GREEDY, ask, cores_of
 from tests.support.training import Workshop
 from tests.support.waiting import until
 from workers.engines import generator_plugins
+from workers.engines.gathering import PIECE
 from workers.engines.generator import BatchingGenerator
 
 SENTENCE = "안녕! 오늘 별빛 아래에서 만난 꽃은 정말 예뻤어, 그렇지?"
@@ -237,6 +238,27 @@ def test_streamed_korean_never_breaks_a_character(generator: BatchingGenerator) 
     assert "".join(pieces) == reply.text
     assert len(pieces) > 10
     assert "\ufffd" not in reply.text
+
+
+def test_tokens_that_nobody_reads_along_come_in_pieces(
+    generator: BatchingGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    processor = generator._engine.output_processor
+    process = processor.process_outputs
+
+    def spy(outputs: Any, *args: Any, **options: Any) -> Any:
+        sizes.extend(len(output.new_token_ids) for output in outputs)
+        return process(outputs, *args, **options)
+
+    monkeypatch.setattr(processor, "process_outputs", spy)
+    sampling = Sampling(temperature=0.0, max_tokens=3 * PIECE, min_tokens=3 * PIECE)
+    whole = ask(generator, sampling=sampling).text
+    assert sizes == [1, PIECE, PIECE, PIECE - 1]
+    sizes.clear()
+    pieces: list[str] = []
+    assert ask(generator, sampling=sampling, on_text=pieces.append).text == "".join(pieces) == whole
+    assert sizes == [1] * (3 * PIECE)
 
 
 def test_a_broken_character_at_the_end_does_not_give_the_prompt_away(generator: BatchingGenerator) -> None:
