@@ -20,7 +20,6 @@ class FakeScheduler:
         """Requests by name, with the tokens of their replies."""
         self.lengths = lengths
         self.requests: dict[str, Any] = {}
-        self.step = 0
         self.finished: set[str] = set()
 
     def add(self, name: str, **params: Any) -> None:

@@ -39,7 +39,7 @@ class ChatEncoder:
         added = self._tokens.get_added_tokens_decoder()
         self._marks = frozenset(added)
         # Those that are looked for after normalizing can be written in other letters; any text may hold one.
-        exact = bool(added) and not any(token.normalized for token in added.values())
+        exact = not any(token.normalized for token in added.values())
         letters = "|".join(re.escape(token.content) for token in added.values()) if exact else ""
         self._letters = re.compile(letters)
 

@@ -29,11 +29,10 @@ def gathering(update: Callable[..., dict[int, Any]]) -> Callable[..., dict[int, 
     held: dict[str, list[int]] = {}
 
     def gathered(scheduler: Any, *args: Any) -> dict[int, Any]:
-        under_way = dict(scheduler.requests)  # who ends in this step leaves it
         found = update(scheduler, *args)
         for client, outputs in tuple(found.items()):
             if outputs.outputs:
-                outputs.outputs = [out for out in outputs.outputs if _leaves(out, under_way, held)]
+                outputs.outputs = [out for out in outputs.outputs if _leaves(out, scheduler.requests, held)]
                 if not (outputs.outputs or outputs.finished_requests or outputs.scheduler_stats):
                     del found[client]
         if len(held) > len(scheduler.requests):  # some were given up, of which nothing more is heard
@@ -44,11 +43,11 @@ def gathering(update: Callable[..., dict[int, Any]]) -> Callable[..., dict[int, 
     return gathered
 
 
-def _leaves(output: Any, under_way: dict[str, Any], held: dict[str, list[int]]) -> bool:
+def _leaves(output: Any, requests: dict[str, Any], held: dict[str, list[int]]) -> bool:
     """Whether an output goes out now, with what has gathered before it."""
     before = held.get(output.request_id)
     if before is None:  # the first one always does: its time is told
-        if output.finish_reason is None and _may_wait(under_way.get(output.request_id)):
+        if output.finish_reason is None and _may_wait(requests[output.request_id].sampling_params):
             held[output.request_id] = []
         return True
     before += output.new_token_ids
@@ -62,9 +61,8 @@ def _leaves(output: Any, under_way: dict[str, Any], held: dict[str, list[int]]) 
     return True
 
 
-def _may_wait(request: Any) -> bool:
+def _may_wait(params: Any) -> bool:
     """Nobody reads along, and nobody looks in the text for where it must stop."""
-    params = None if request is None else request.sampling_params
     if params is None or params.stop or params.num_logprobs is not None:
         return False
     return (params.stream_interval or 1) >= PIECE
