@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.normalizers import NFKC
+from transformers import PreTrainedTokenizerFast
 
 from shared.contracts.llm import Message
 from shared.errors import ConfigurationInvalid, InvalidRequest
@@ -80,3 +83,14 @@ def test_a_tokenizer_without_a_template_is_no_chat_model() -> None:
     bare.chat_template = None
     with pytest.raises(ConfigurationInvalid):
         ChatEncoder(bare)
+
+
+def test_a_mark_that_the_tokenizer_finds_in_other_letters_stays_text() -> None:
+    lenient = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    lenient.normalizer = NFKC()
+    lenient.add_tokens([AddedToken("<|odd|>", normalized=True)])
+    text = "가＜|odd|＞나"
+    odd = lenient.token_to_id("<|odd|>")
+    assert odd in lenient.encode(text, add_special_tokens=False).ids
+    chat = PreTrainedTokenizerFast(tokenizer_object=lenient, chat_template=tokenizer.chat_template)
+    assert odd not in ChatEncoder(chat).encode([SYSTEM, user(text)])
