@@ -11,7 +11,7 @@ from .settings import settings
 
 def recent(jobs: Jobs, tenant: str, pack: str, session: str) -> tuple[Message, ...]:
     """What was said, oldest first: user and assistant in turn."""
-    turns = jobs.client.lrange(jobs.keys.session(tenant, pack, session), 0, -1)
+    (turns,) = jobs.ask([("LRANGE", jobs.keys.session(tenant, pack, session), 0, -1)])
     pairs = (json.loads(turn) for turn in turns)
     return tuple(
         message

@@ -18,15 +18,10 @@
 -- <prefix>parked:<queue>:<priority>:<tenant>  list   ids behind their tenant's share
 -- <prefix>shares:<queue>  hash    <priority>:<tenant> -> messages in the shared list; parked -> ids parked in all
 -- <prefix>pace:<queue>    hash    at, every: last claim and smoothed ms between claims
--- <prefix>config          hash    limits; defaults below where it is missing
+-- <prefix>config          hash    limits; see `config` for what holds where it is missing
 
 local P = ARGV[1]
 local TERMINAL = {done = true, failed = true, cancelled = true}
-local DEFAULTS = {
-  share = 1, queue_limit = 10000, tenant_limit = 5000, lease_ms = 6000, redeliver_ms = 5000, job_ttl_s = 86400,
-  events_ttl_s = 3600, open_ttl_s = 604800, deadline_ms = 900000, presence_ttl_s = 15, dead_limit = 10000, events_limit = 20000,
-}
-
 local clock = redis.call('TIME')
 local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local AT = string.format('%.0f', NOW)      -- to be written: Redis takes its time over a number
@@ -37,12 +32,13 @@ local function config(name)
     local found = redis.call('HMGET', P .. 'config', 'share', 'queue_limit', 'tenant_limit', 'lease_ms', 'redeliver_ms',
       'job_ttl_s', 'events_ttl_s', 'open_ttl_s', 'deadline_ms', 'presence_ttl_s', 'dead_limit', 'events_limit')
     limits = {
-      share = found[1], queue_limit = found[2], tenant_limit = found[3], lease_ms = found[4], redeliver_ms = found[5],
-      job_ttl_s = found[6], events_ttl_s = found[7], open_ttl_s = found[8], deadline_ms = found[9], presence_ttl_s = found[10],
-      dead_limit = found[11], events_limit = found[12],
+      share = found[1] or 1, queue_limit = found[2] or 10000, tenant_limit = found[3] or 5000, lease_ms = found[4] or 6000,
+      redeliver_ms = found[5] or 5000, job_ttl_s = found[6] or 86400, events_ttl_s = found[7] or 3600,
+      open_ttl_s = found[8] or 604800, deadline_ms = found[9] or 900000, presence_ttl_s = found[10] or 15,
+      dead_limit = found[11] or 10000, events_limit = found[12] or 20000,
     }
   end
-  return tonumber(limits[name] or DEFAULTS[name])
+  return tonumber(limits[name])
 end
 
 local function key_of(id) return P .. 'job:' .. id end
@@ -246,15 +242,11 @@ local function obstacle(id, root, deadline, presence)
   return nil
 end
 
-local WHY = {
-  deadline = {'deadline_exceeded', "The job's deadline has passed."},
-  gone = {'caller_gone', 'The caller has gone away.'},
-}
-
 -- Close a record that met an obstacle; the job ends with it unless it had ended before.
 local function drop(id, root, task, why)
   if root ~= id then close_record(id, 'cancelled') end
-  if why ~= 'ended' then fail_job(root, fault_json(WHY[why][1], WHY[why][2], task)) end
+  if why == 'deadline' then fail_job(root, fault_json('deadline_exceeded', "The job's deadline has passed.", task)) end
+  if why == 'gone' then fail_job(root, fault_json('caller_gone', 'The caller has gone away.', task)) end
 end
 
 -- A new record and its message, pushed or parked behind its tenant's share; a job's first event with it.
