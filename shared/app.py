@@ -10,6 +10,7 @@ from celery import Celery, Task
 import celeryconfig
 
 from . import attempt, transport
+from .claims import ASKED
 from .connection import jobs
 from .contracts.catalog import CATALOG, TaskSpec
 from .envelope import DIGEST, REQUEST
@@ -38,12 +39,16 @@ class JobTask(Task[Any, None]):
         `payload`: the request, where the message did not come through our own channel.
         """
         told = self.request
-        request, signed_ms, digest = (
+        attempt.run(
+            self.spec,
+            type(self).body,
+            str(told.id),
             getattr(told, REQUEST, payload),
-            getattr(told, DEADLINE, 0),
-            getattr(told, DIGEST, ""),
+            jobs(),
+            signed_ms=getattr(told, DEADLINE, 0),
+            digest=getattr(told, DIGEST, ""),
+            asked=getattr(told, ASKED, None),
         )
-        attempt.run(self.spec, type(self).body, str(told.id), request, jobs(), signed_ms=signed_ms, digest=digest)
 
 
 def task(name: str) -> Callable[[attempt.Body], JobTask]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import os
 import random
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import redis
 from celery.exceptions import Ignore
@@ -21,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from . import codec, envelope, pulse
 from .blobs import open_store
+from .claims import Asked, Claim, Refused, new_owner
 from .connection import is_trouble, patiently
 from .contracts.base import Fault, Request, first_problem
 from .contracts.catalog import TaskSpec
@@ -33,7 +30,7 @@ from .errors import (
     MaeariError,
     UnknownTenant,
 )
-from .jobs import STAGE_SEPARATOR, Append, Claim, Jobs, Report, Stage
+from .jobs import STAGE_SEPARATOR, Append, Jobs, Report, Stage
 from .protocols import BlobStore
 from .settings import settings
 
@@ -41,11 +38,6 @@ log = logging.getLogger(__name__)
 
 Body = Callable[["Attempt", Any], BaseModel | None]
 """A task: reads its request, calls one engine method, gives the result. None: it goes on in the stages it opened."""
-
-OWNER = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
-"""How a claim names its worker; a later process may have the same number."""
-
-_CLAIMS = itertools.count(1)
 
 
 class Attempt:
@@ -243,15 +235,25 @@ def parse(spec: TaskSpec, payload: Any) -> Any:
 
 
 def run(
-    spec: TaskSpec, body: Body, job_id: str, payload: Any, jobs: Jobs, *, signed_ms: int = 0, digest: str = ""
+    spec: TaskSpec,
+    body: Body,
+    job_id: str,
+    payload: Any,
+    jobs: Jobs,
+    *,
+    signed_ms: int = 0,
+    digest: str = "",
+    asked: Asked | None = None,
 ) -> None:
     """Claim, run and record. Raises `Ignore` when there is nothing to do, and the error that the job failed with.
 
     `signed_ms`: the deadline that the message was signed with, which no record can put off; 0 where none is.
-    `digest`: of the message.
+    `digest`: of the message. `asked`: its claim, where that is on its way.
     """
     try:
-        claim = _claim(spec, job_id, payload, jobs, signed_ms, digest)
+        claim = (asked and asked.take()) or _claim(job_id, jobs, digest, asked)
+        if isinstance(claim, Refused):
+            _refused(spec, job_id, payload, jobs, signed_ms, claim.reason)
         attempt = Attempt(claim, spec, jobs)
         if signed_ms:
             attempt.end_by(signed_ms)
@@ -269,13 +271,14 @@ _UNCALLED = {
 """Messages that no record asks for are dead letters; whatever job their id belongs to is none of theirs."""
 
 
-def _claim(spec: TaskSpec, job_id: str, payload: Any, jobs: Jobs, signed_ms: int, digest: str) -> Claim:
-    owner = f"{OWNER}:{next(_CLAIMS)}"
-    claim = patiently(lambda: jobs.claim(job_id, owner, digest))
-    if isinstance(claim, Claim):
-        return claim
-    log.info("not run job=%s task=%s: %s", job_id, spec.name, claim.reason)
-    if fault := _UNCALLED.get(claim.reason):
+def _claim(job_id: str, jobs: Jobs, digest: str, asked: Asked | None) -> Claim | Refused:
+    owner = asked.owner if asked else new_owner()
+    return patiently(lambda: jobs.claim(job_id, owner, digest))
+
+
+def _refused(spec: TaskSpec, job_id: str, payload: Any, jobs: Jobs, signed_ms: int, reason: str) -> NoReturn:
+    log.info("not run job=%s task=%s: %s", job_id, spec.name, reason)
+    if fault := _UNCALLED.get(reason):
         jobs.bury(spec.queue, jobs.message(spec.name, job_id, payload, until_ms=signed_ms), fault)
     raise Ignore
 

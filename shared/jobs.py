@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 import redis
 
 from . import codec, envelope
+from .claims import Asked, Claim, Refused, claim_of
 from .contracts.base import Fault
 from .contracts.catalog import CATALOG
 from .errors import InvalidRequest, JobNotFound, QueueFull
@@ -42,10 +43,6 @@ others waiting."""
 
 STAGE_SEPARATOR = "/"
 """Between a job's id and a stage's name; no producer's id holds it."""
-
-
-LEFT = ("task", "result", "created", "started", "finished")
-"""Fields of a stage's record that the end of a turn is made of."""
 
 
 class Entry(NamedTuple):
@@ -96,37 +93,6 @@ class Report:
     """With `wait`: the stage that ends the job, started once no other is open."""
     number: int = 0
     """Counted by the attempt: sent again after a lost answer, a report changes nothing more. 0: a mere heartbeat."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The right to run one attempt."""
-
-    id: str
-    fence: int
-    attempt: int
-    root: str
-    """Id of the job that this stage belongs to; its own id for a job of a single stage."""
-    tenant: str
-    deadline_ms: int
-    created_ms: int
-    """When the job was accepted."""
-    root_message: str
-    """A stage is told its job's own message, whose request says what the job is about; a job itself has it."""
-    checkpoint: str = ""
-    """What an earlier attempt left to go on from."""
-
-    @property
-    def in_turn(self) -> bool:
-        """This is a stage of a larger job."""
-        return self.root != self.id
-
-
-@dataclass(frozen=True)
-class Refused:
-    """No attempt: the record has ended, is running elsewhere, or met its deadline."""
-
-    reason: str
 
 
 class DeadLetter(NamedTuple):
@@ -266,11 +232,20 @@ class Jobs:
 
         `digest`: SHA-1 (hex) of the message that asks for it; one that the record was not made with gets no claim.
         """
-        answer = self._call("claim", (job_id, owner, digest))
-        if answer[0] != "ok":
-            return Refused(":".join(answer))
-        _, fence, attempt, root, tenant, deadline, created, message, checkpoint = answer
-        return Claim(job_id, int(fence), int(attempt), root, tenant, int(deadline), int(created), message, checkpoint)
+        asked_at = time.monotonic()
+        return claim_of(job_id, self._call("claim", (job_id, owner, digest)), asked_at)
+
+    def ask_ahead(self, wanted: Sequence[tuple[str, str, str]]) -> list[Asked]:
+        """Send `claim`'s questions (id, owner, digest) in one trip, whose answers are for whoever runs the jobs.
+
+        It takes no waiting; where it would, none is sent.
+        """
+        trip = (
+            self._own.send([self._command("claim", args) for args in wanted])
+            if wanted and not self._lane.busy
+            else None
+        )
+        return [Asked(*asked[:2], trip, place) for place, asked in enumerate(wanted)] if trip else []
 
     def report(self, claim: Claim, report: Report) -> Verdict:
         """Apply a report. With one that ends the attempt, what `NEXT` asks for is taken."""
@@ -360,11 +335,6 @@ class Jobs:
         for stage in ids:
             pipe.hgetall(self.keys.job(stage))
         return list(zip(ids, pipe.execute(), strict=True))
-
-    def gather(self, job_id: str) -> tuple[int, list[dict[str, str]]]:
-        """Redis time (ms), and of each stage of a job what it has of `LEFT`, in the order of their making; one trip."""
-        now, *rows = self._call("gather", (job_id,))
-        return int(now), [{k: v for k, v in zip(LEFT, row, strict=True) if v is not None} for row in rows]
 
     def now_ms(self) -> int:
         """Redis time, the only clock that records know."""

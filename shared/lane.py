@@ -7,6 +7,7 @@ enough have gathered, they do not wait for a trip's end: with one at a time, Red
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
@@ -42,24 +43,74 @@ class OwnConnections:
 
     def ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """What Redis answers, errors among it. Raises `redis.RedisError` when the connection fails."""
+        connection = self._take_idle() or self._client.connection_pool.get_connection()
+        return self._sent(connection, commands, check_health=True).answers()
+
+    def send(self, commands: Sequence[Sequence[Any]]) -> Trip | None:
+        """`ask` for somebody else, who takes the answers; for a thread that must not wait.
+
+        None where no connection is idle, or it does not take the commands.
+        """
+        connection = self._take_idle()
+        if connection is None:
+            return None
+        with contextlib.suppress(redis.RedisError):
+            return self._sent(connection, commands, check_health=False)
+        return None
+
+    def _take_idle(self) -> Any:
         if self._process != os.getpid():  # a fork: these are its parent's
             self._process, self._idle = os.getpid(), []
         try:
-            connection = self._idle.pop()
+            return self._idle.pop()
         except IndexError:
-            connection = self._client.connection_pool.get_connection()
+            return None
+
+    def _sent(self, connection: Any, commands: Sequence[Sequence[Any]], *, check_health: bool) -> Trip:
+        try:
+            connection.send_packed_command(connection.pack_commands(commands), check_health=check_health)
+        except BaseException:
+            self._leave(connection, sound=False)
+            raise
+        return Trip(connection, commands, self._leave)
+
+    def _leave(self, connection: Any, *, sound: bool) -> None:
+        if sound:
+            self._idle.append(connection)
+        else:
+            connection.disconnect()
+            self._client.connection_pool.release(connection)
+
+
+class Trip:
+    """Commands on their way. Whoever first asks for the answers reads them, for all."""
+
+    def __init__(self, connection: Any, commands: Sequence[Sequence[Any]], leave: Callable[..., None]) -> None:
+        """`leave`: takes the connection back, and whether it is `sound`."""
+        self._connection = connection
+        self._commands = commands
+        self._leave = leave
+        self._reading = threading.Lock()
+        self._answers: list[Any] | None = None
+
+    def answers(self) -> list[Any]:
+        """Redis's, errors among them. Raises `redis.RedisError` when the connection fails."""
+        with self._reading:
+            if self._connection is not None:
+                self._read()
+        if self._answers is None:
+            raise redis.ConnectionError("The connection failed.")
+        return self._answers
+
+    def _read(self) -> None:
+        connection, self._connection = self._connection, None
         sound = False
         try:
-            connection.send_packed_command(connection.pack_commands(commands))
-            answers = [_answer(connection, undecoded=command[0] == POP) for command in commands]
+            answers = [_answer(connection, undecoded=command[0] == POP) for command in self._commands]
             sound = not any(isinstance(answer, redis.RedisError) for answer in answers)
-            return answers
+            self._answers = answers
         finally:
-            if sound:
-                self._idle.append(connection)
-            else:
-                connection.disconnect()
-                self._client.connection_pool.release(connection)
+            self._leave(connection, sound=sound)
 
 
 def _answer(connection: Any, *, undecoded: bool) -> Any:
@@ -90,6 +141,11 @@ class Lane:
         self._under_way = 0
         self._leaving = False
         """Somebody is about to take along all that waits."""
+
+    @property
+    def busy(self) -> bool:
+        """Calls are under way or wait."""
+        return bool(self._under_way or self._waiting)
 
     def call(self, carry: Carry, *calls: tuple[str, Sequence[Any]]) -> Sequence[Any]:
         """The scripts' answers, errors among them; of a trip that failed, its error for each.

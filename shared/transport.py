@@ -7,6 +7,7 @@ Differences to Kombu's Redis channel (pinned version; `tests/contracts/test_tran
   stock restore on a lost connection is what runs jobs twice. An unclaimed message is handed back on the way out;
 - where messages stand in line, several are taken together (`BLMPOP`), and threads that are free take the next one
   themselves (`workers.pool`): going round Celery's loop costs more than a message;
+- the claim of a message's job is asked for before Celery is shown the message;
 - a Redis that is gone or refuses is asked again in short steps.
 """
 
@@ -29,6 +30,7 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
 from . import connection, envelope
+from .claims import ASKED, Claim, new_owner
 from .contracts.base import Fault
 from .contracts.catalog import QUEUES
 from .endpoint import Endpoint
@@ -107,8 +109,8 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
             key, messages = self._popped(options)
             queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
-            for raw in messages:
-                self._hand_on(raw, queue)
+            for message in _read(messages, queue):
+                self.connection._deliver(message, queue)
             return True
         finally:
             self._in_poll = None
@@ -130,11 +132,6 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
         if not popped:
             raise Empty
         return popped[0], popped[1] if self._several else [popped[1]]
-
-    def _hand_on(self, raw: bytes, queue: str) -> None:
-        message = _guard(raw, queue) if queue in QUEUES else loads(bytes_to_str(raw))
-        if message is not None:
-            self.connection._deliver(message, queue)
 
     def take(self, lists_now: Callable[[], Sequence[str]]) -> Any:
         """For a thread that is free: the next message of a line, which counts as delivered; None where none stands.
@@ -177,8 +174,13 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
     def _restore(self, message: Any, leftmost: bool = False) -> None:  # noqa: ARG002 - Kombu's signature
         """Where it cannot go back now, the record brings it back; Kombu would write the message to a file."""
         if message.headers and message.delivery_info.get("routing_key") in QUEUES:
+            asked = message.headers.get(ASKED)
+            claim = asked.take() if asked else None  # None: the job is being run
             with contextlib.suppress(redis.RedisError):
-                _impatient().hand_back(message.headers["id"])
+                if isinstance(claim, Claim):
+                    _impatient().release(claim)
+                else:
+                    _impatient().hand_back(message.headers["id"])
 
 
 def _unavailable(error: redis.ResponseError) -> bool:
@@ -189,6 +191,18 @@ def _unavailable(error: redis.ResponseError) -> bool:
 @cache
 def _impatient() -> Jobs:
     return connection.jobs_at(settings(), patience_s=0.0)
+
+
+def _read(found: Sequence[bytes], queue: str) -> list[dict[str, Any]]:
+    """Messages as Celery needs them, less those that went to the dead letters; jobs' claims are on their way."""
+    if queue not in QUEUES:
+        return [loads(bytes_to_str(raw)) for raw in found]
+    messages = [message for raw in found if (message := _guard(raw, queue)) is not None]
+    headers = [message["headers"] for message in messages]
+    asked = connection.jobs().ask_ahead([(told["id"], new_owner(), told[envelope.DIGEST]) for told in headers])
+    for told, claim in zip(headers, asked, strict=bool(asked)):
+        told[ASKED] = claim
+    return messages
 
 
 def _guard(raw: bytes, queue: str) -> dict[str, Any] | None:

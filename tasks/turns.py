@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from shared import memory, wav
@@ -17,7 +17,6 @@ from shared.contracts.turn import FinishRequest, StageTiming, TurnRequest, TurnR
 from shared.packs import load_pack
 
 from . import flow
-from .clock import Stopwatch
 from .limits import check_length
 
 GAP_MS = 120
@@ -40,8 +39,7 @@ def start(attempt: Attempt, turn: TurnRequest) -> None:
 def finish(attempt: Attempt, _: FinishRequest) -> TurnResult:
     """Gather the stages' results, merge the audio, remember the turn."""
     turn = flow.turn_of(attempt)
-    now_ms, records = attempt.jobs.gather(attempt.claim.root)
-    watch = Stopwatch()
+    records = attempt.claim.left
     found = {record["task"]: json.loads(record["result"]) for record in records if "result" in record}
     generation = Generation.model_validate(found["llm.generate"])
     heard = turn.text or Transcript.model_validate(found["stt.transcribe"]).text
@@ -66,7 +64,7 @@ def finish(attempt: Attempt, _: FinishRequest) -> TurnResult:
         voice=(turn.voice or pack.voice) if turn.speech else None,
         finish_reason=generation.finish_reason,
         usage=generation.usage,
-        **_times(attempt.claim.created_ms, now_ms + round(watch.ms), records),
+        **_times(attempt.claim.created_ms, attempt.claim.clock_ms(), records),
     )
 
 
@@ -88,7 +86,7 @@ def _merge(attempt: Attempt, sentences: tuple[SpokenSentence, ...]) -> tuple[Blo
     )
 
 
-def _times(zero: int, now: int, records: list[dict[str, str]]) -> dict[str, Any]:
+def _times(zero: int, now: int, records: Sequence[dict[str, str]]) -> dict[str, Any]:
     """Timings of the stages, in milliseconds from the job's acceptance at `zero`."""
     timings = [_timing(zero, record) for record in records if "finished" in record]
     total = now - zero

@@ -2,7 +2,9 @@
 --
 -- ARGV  1 prefix  2 id  3 owner: names the worker and this claim, so that asking again after a lost answer gives the same claim
 --       4 SHA-1 (hex) of the message that asked for it; '' or nothing: whatever asked
--- Gives {'ok', fence, attempt, root, tenant, deadline, created of the root, a stage's root's message, checkpoint}
+-- Gives {'ok', fence, attempt, root, tenant, deadline, created of the root, a stage's root's message, checkpoint, now (ms),
+--       to the stage that ends a job what the others have left: {task, result, created, started, finished} of each, in the
+--       order of their making; what is missing is nil}
 --     | {'unknown'} | {'busy'} | {'foreign'}: the record was made with another message | {'ended', state} | {'dropped', reason}
 local id, owner = ARGV[2], ARGV[3]
 local job = key_of(id)
@@ -10,8 +12,12 @@ local r = redis.call('HMGET', job, 'state', 'deadline', 'lease', 'attempts', 'ma
   'fence', 'checkpoint', 'env', 'priority', 'listed', 'parked', 'presence', 'created', 'seq')
 local state, root, deadline = r[1], root_of(id), r[2]
 local function granted(fence, attempt)
-  local top = root == id and {r[17], ''} or redis.call('HMGET', key_of(root), 'created', 'env')
-  return {'ok', fence, attempt, root, r[8], deadline, top[1], top[2], r[11] or ''}
+  local top = root == id and {r[17], ''} or redis.call('HMGET', key_of(root), 'created', 'env', 'last')
+  local left = {}
+  for _, stage in ipairs(top[3] == id and redis.call('LRANGE', P .. 'stages:' .. root, 0, -1) or {}) do
+    if stage ~= id then left[#left + 1] = redis.call('HMGET', key_of(stage), 'task', 'result', 'created', 'started', 'finished') end
+  end
+  return {'ok', fence, attempt, root, r[8], deadline, top[1], top[2], r[11] or '', NOW, left}
 end
 
 if not state then

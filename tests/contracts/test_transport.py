@@ -29,9 +29,10 @@ from kombu.utils import functional
 import celeryconfig
 from shared import envelope, transport
 from shared.app import app
+from shared.claims import ASKED, Claim
 from shared.contracts.base import Fault
 from shared.contracts.catalog import CATALOG, QUEUES
-from shared.jobs import NEXT, Claim, Entry, Jobs, Report
+from shared.jobs import NEXT, Entry, Jobs, Report
 from shared.keys import BATCH, CELERY_RESULT, Keys, queue_list
 from tests.support.servers import RedisServer, free_port
 from tests.support.waiting import until
@@ -191,6 +192,89 @@ def test_of_a_line_several_are_taken_together_and_no_more_than_may_be_held(
             message.ack()
         connection.drain_events(timeout=5)
         assert [message.headers["id"] for message in taken[9:]] == ["j9", "j10"]
+
+
+@pytest.fixture
+def warm(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> Jobs:
+    """Of a worker that has spoken to Redis before."""
+    monkeypatch.setattr(transport.connection, "jobs", lambda: jobs)
+    jobs.claim("nobody", "w")
+    return jobs
+
+
+def received(connection: kombu.Connection, count: int) -> list[kombu.Message]:
+    """Messages of `rag`, as a worker of 16 jobs takes them."""
+    taken: list[kombu.Message] = []
+    queue = kombu.Queue("rag", exchange="", routing_key="rag")
+    with connection.Consumer([queue], callbacks=[lambda _, m: taken.append(m)], prefetch_count=16, accept=["json"]):
+        while len(taken) < count:
+            connection.drain_events(timeout=5)
+    return taken
+
+
+def test_claims_are_on_their_way_before_celery_sees_the_messages_in_one_trip_for_all(
+    connection: kombu.Connection, warm: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        warm.enqueue(Entry(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}"))
+    trips: list[int] = []
+    send = warm._own.send
+    monkeypatch.setattr(warm._own, "send", lambda commands: trips.append(len(commands)) or send(commands))
+    messages = received(connection, 4)
+    assert trips == [4]
+    for message in messages:
+        asked = message.headers[ASKED]
+        claim = asked.take()
+        assert isinstance(claim, Claim) and (claim.id, claim.attempt) == (message.headers["id"], 1)
+        assert asked.take() is None, "it is taken once"
+        assert warm.claim(claim.id, asked.owner) == claim, "the same owner may ask again"
+    assert len(warm._own._idle) == 1, "the connection has come back"
+
+
+def test_what_is_not_begun_goes_back_with_its_claim_and_does_not_count(
+    connection: kombu.Connection, warm: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_impatient", lambda: warm)
+    for job_id in ("begun", "unbegun"):
+        warm.enqueue(Entry(job_id, "rag.embed", REQUEST | {"tenant": job_id}, tenant=job_id))
+    begun, unbegun = received(connection, 2)
+    assert isinstance(begun.headers[ASKED].take(), Claim)
+    channel: Any = connection.channel()
+    for message in (begun, unbegun):
+        channel._restore(message)
+    fields = [warm.client.hmget(warm.keys.job(job_id), "state", "attempts") for job_id in ("begun", "unbegun")]
+    assert fields == [["running", "1"], ["queued", "0"]]
+    assert [envelope.job_id(raw) for raw in warm.client.lrange("rag", 0, -1)] == ["unbegun"]
+    assert unbegun.headers[ASKED].take() is None, "who runs it after all must claim it anew"
+
+
+@pytest.mark.parametrize("why", ["no connection is idle", "others are on their way"])
+def test_no_claim_is_asked_for_where_that_would_make_somebody_wait(
+    connection: kombu.Connection, warm: Jobs, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    warm.enqueue(Entry("j1", "rag.embed", REQUEST, tenant="acme"))
+    if why == "no connection is idle":
+        monkeypatch.setattr(warm._own, "_idle", [])
+    else:
+        monkeypatch.setattr(warm._lane, "_under_way", 1)
+    (message,) = received(connection, 1)
+    assert ASKED not in message.headers
+    assert warm.client.hget(warm.keys.job("j1"), "state") == "queued"
+
+
+def test_a_claim_whose_answer_was_lost_is_asked_for_again_by_its_owner(
+    connection: kombu.Connection, warm: Jobs
+) -> None:
+    warm.enqueue(Entry("j1", "rag.embed", REQUEST, tenant="acme"))
+    (message,) = received(connection, 1)
+    asked = message.headers[ASKED]
+    until(lambda: warm.client.hget(warm.keys.job("j1"), "state") == "running", "Redis has granted it")
+    lost = asked._untaken[0]._connection
+    lost.disconnect()
+    assert asked.take() is None
+    assert lost not in warm._own._idle, "it is given up"
+    claim = warm.claim("j1", asked.owner)
+    assert isinstance(claim, Claim) and claim.attempt == 1
 
 
 @pytest.mark.parametrize(("places", "count"), [(1, 1), (4, 1), (16, 4), (40, 10), (64, 16), (256, 16)])

@@ -13,10 +13,11 @@ from jsonschema import Draft202012Validator
 from shared import envelope, generated, streams
 from shared import jobs as jobs_module
 from shared.attempt import parse
+from shared.claims import Claim
 from shared.contracts.base import Fault
 from shared.contracts.catalog import CATALOG
 from shared.errors import InvalidRequest
-from shared.jobs import Claim, Entry, Jobs, Report, Stage
+from shared.jobs import Entry, Jobs, Report, Stage
 from shared.keys import Keys
 from tests.support.servers import RedisServer
 

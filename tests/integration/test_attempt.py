@@ -15,10 +15,11 @@ from celery.exceptions import Ignore
 from shared import attempt as attempt_module
 from shared import connection, pulse
 from shared.attempt import Attempt
+from shared.claims import Claim
 from shared.contracts.catalog import CATALOG
 from shared.contracts.rag import Embeddings, EmbedRequest
 from shared.errors import AttemptTimeout, DeadlineExceeded, EngineFailed
-from shared.jobs import Claim, Entry, Jobs, Report
+from shared.jobs import Entry, Jobs, Report
 from shared.keys import Keys
 from shared.settings import settings
 from tests.support.servers import RedisServer

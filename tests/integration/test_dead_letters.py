@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from shared.claims import Refused
 from shared.errors import InvalidRequest, JobNotFound
-from shared.jobs import Entry, Jobs, Refused, Report, Stage
+from shared.jobs import Entry, Jobs, Report, Stage
 from tests.support.records import FAULT, claim, enqueue, expire_lease, kinds, overdue, pop, state
 
 

@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from shared.claims import Claim, Refused
 from shared.contracts.catalog import CATALOG, QUEUES
 from shared.errors import JobNotFound, QueueFull
-from shared.jobs import Claim, Entry, Refused, Report, Stage
+from shared.jobs import Entry, Report, Stage
 from shared.keys import BATCH, PERMANENT, Keys, queue_list
 from tests.support.job_model import (
     DEADLINE,

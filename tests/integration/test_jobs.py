@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+import redis
 
 from shared import envelope, streams
+from shared.claims import Claim, Refused
 from shared.errors import JobNotFound, QueueFull
-from shared.jobs import Append, Claim, Entry, Jobs, Refused, Report, Stage
+from shared.jobs import Append, Entry, Jobs, Report, Stage
 from shared.lane import OwnConnections
 from tests.support.records import FAULT, REQUEST, claim, enqueue, expire_lease, kinds, overdue, pop, state
 from tests.support.waiting import until
@@ -173,19 +177,23 @@ def test_a_turn_ends_after_its_last_stage_exactly_once(jobs: Jobs) -> None:
     assert jobs.client.lrange("maeari:session:t:p:s", 0, -1) == ["x"]
 
 
-def test_what_stages_left_is_gathered_in_the_order_of_their_making(jobs: Jobs) -> None:
+def test_the_stage_that_ends_a_job_is_told_what_the_others_left_in_the_order_of_their_making(jobs: Jobs) -> None:
     jobs.enqueue(Entry("j1", "turns.start", {}, tenant="t"))
     stages = [Stage("j1/llm", "llm.generate", {}), Stage("j1/tts/0", "tts.synthesize", {})]
-    jobs.report(claim(jobs), Report(ending="wait", stages=stages, last=Stage("j1/finish", "turns.finish", {})))
+    start = claim(jobs)
+    jobs.report(start, Report(ending="wait", stages=stages, last=Stage("j1/finish", "turns.finish", {})))
+    spoken = claim(jobs, "j1/tts/0")
+    assert jobs.report(spoken, Report(ending="done")) == "ok"
     writer = claim(jobs, "j1/llm")
     jobs.report(writer, Report(ending="done", result='{"text": "안녕 🌊"}'))
-    now, (written, spoken) = jobs.gather("j1")
-    assert set(written) == {"task", "result", "created", "started", "finished"}
-    assert json.loads(written["result"]) == {"text": "안녕 🌊"}
-    assert int(written["created"]) <= int(written["started"]) <= int(written["finished"]) <= now <= jobs.now_ms()
-    assert set(spoken) == {"task", "created"}, "it has not begun"
-    assert [written["task"], spoken["task"]] == ["llm.generate", "tts.synthesize"]
-    assert jobs.gather("nobody")[1] == []
+    finish = claim(jobs, "j1/finish")
+    assert [list(held.left) for held in (start, spoken, writer)] == [[], [], []], "they go on without"
+    first, second = finish.left
+    assert [first["task"], second["task"]] == ["llm.generate", "tts.synthesize"]
+    assert json.loads(first["result"]) == {"text": "안녕 🌊"}
+    assert int(first["created"]) <= int(first["started"]) <= int(first["finished"]) <= finish.granted_ms
+    assert finish.granted_ms <= finish.clock_ms()
+    assert finish.granted_ms <= jobs.now_ms()
 
 
 def test_a_job_reads_its_claims_and_reports_apart_however_many_share_a_trip(jobs: Jobs) -> None:
@@ -219,6 +227,31 @@ def test_a_trip_over_a_connection_that_was_cut_is_made_again_over_another(jobs: 
     assert cut >= 1, "the connection of the claim and the report"
     assert jobs.report(held, Report(ending="done", result={}, ends_job=True, number=2)) == "ok"
     assert kinds(jobs) == ["accepted", "started", "progress", "done"]
+
+
+def test_many_threads_share_the_answers_of_a_trip_and_its_failure(jobs: Jobs) -> None:
+    own = OwnConnections(jobs.client)
+    assert own.send([("ECHO", "nobody is idle")]) is None
+    own.ask([("PING",)])
+    with ThreadPoolExecutor(16) as pool:
+        trip = own.send([("ECHO", "안녕"), ("ECHO", "echo")])
+        assert trip is not None
+        assert list(pool.map(lambda _: trip.answers(), range(16))) == [["안녕", "echo"]] * 16
+        assert len(own._idle) == 1
+        cut = own.send([("ECHO", "안녕")])
+        assert cut is not None
+        cut._connection.disconnect()
+        failures = list(pool.map(lambda _: _failure(cut.answers), range(16)))
+    assert all(isinstance(failure, redis.ConnectionError) for failure in failures)
+    assert own._idle == []
+
+
+def _failure(step: Callable[[], Any]) -> Exception | None:
+    try:
+        step()
+    except redis.RedisError as error:
+        return error
+    return None
 
 
 def test_a_forked_process_speaks_over_connections_of_its_own(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from shared import memory
+from shared.claims import Claim, Refused
 from shared.contracts.base import Fault
 from shared.contracts.catalog import CATALOG
-from shared.jobs import Claim, Entry, Jobs, Refused, Report, Stage
+from shared.jobs import Entry, Jobs, Report, Stage
 from shared.keys import BATCH, PERMANENT, Keys, queue_list
 from tests.support.figures import figure
 from tests.support.servers import IN_MEMORY, RedisServer

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared import jobs as jobs_module
+from shared.claims import Claim
 from shared.contracts.base import Fault
 from shared.contracts.catalog import QUEUES
-from shared.jobs import Claim, Jobs
+from shared.jobs import Jobs
 from shared.keys import BATCH, CELERY_RESULT
 
 CLOCK = """local clock = redis.call('TIME')

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from shared.claims import Claim
 from shared.contracts.base import Fault
-from shared.jobs import Claim, Entry, Jobs
+from shared.jobs import Entry, Jobs
 from tests.support.waiting import until
 
 FAULT = Fault(code="engine_failed", message="The engine failed on this job.", stage="rag.embed", retryable=True)
