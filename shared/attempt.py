@@ -325,7 +325,7 @@ def _fail(attempt: Attempt, error: MaeariError) -> None:
     fault = Fault(
         code=error.code, message=error.message, stage=attempt.spec.name, field=error.field, retryable=error.retryable
     )
-    delay = backoff_ms(attempt.claim.attempt) if error.retryable else None
+    delay = backoff_ms(attempt.claim.attempt, error.rest_ms) if error.retryable else None
     outcome = patiently(lambda: attempt.jobs.fail(attempt.claim, fault, retry_ms=delay))
     log.info(
         "job=%s task=%s attempt=%d: %s %s",
@@ -338,7 +338,7 @@ def _fail(attempt: Attempt, error: MaeariError) -> None:
     raise error
 
 
-def backoff_ms(attempt: int) -> int:
-    """Milliseconds before the next attempt: doubling from 0.5 s up to 30 s, with jitter on its upper half."""
-    ceiling = min(30_000, 500 * 2 ** (attempt - 1))
+def backoff_ms(attempt: int, rest_ms: int) -> int:
+    """Milliseconds before the next attempt: doubling from `rest_ms` up to 30 s, with jitter on its upper half."""
+    ceiling = min(30_000, rest_ms * 2 ** (attempt - 1))
     return random.randint(ceiling // 2, ceiling)

@@ -14,6 +14,8 @@ class MaeariError(Exception):
 
     code: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
+    rest_ms: ClassVar[int] = 500
+    """At most so many milliseconds before the second attempt, twice as many before each further one."""
 
     def __init__(self, detail: str = "", *, field: str | None = None) -> None:
         """`detail` is added to the class's message; `field` names the offending input, e.g. `sampling.top_p`."""
@@ -250,6 +252,7 @@ class StoreUnavailable(MaeariError):
 
     code = "store_unavailable"
     retryable = True
+    rest_ms = 6_000  # a server that was killed needs seconds to be there again
 
 
 class BrokerUnavailable(MaeariError):

@@ -18,7 +18,7 @@ from shared.attempt import Attempt
 from shared.claims import Claim
 from shared.contracts.catalog import CATALOG
 from shared.contracts.rag import Embeddings, EmbedRequest
-from shared.errors import AttemptTimeout, DeadlineExceeded, EngineFailed
+from shared.errors import AttemptTimeout, DeadlineExceeded, EngineFailed, MaeariError, StoreUnavailable
 from shared.jobs import Entry, Jobs, Report
 from shared.keys import Keys
 from shared.settings import settings
@@ -146,6 +146,19 @@ def test_an_engine_that_was_given_what_the_job_had_left_met_the_deadline(jobs: F
     with pytest.raises(DeadlineExceeded):
         run(jobs, body)
     assert "deadline_exceeded" in jobs.client.hget(jobs.keys.job("j1"), "fault")
+
+
+@pytest.mark.parametrize(("error", "least", "most"), [(StoreUnavailable(), 3000, 6000), (EngineFailed(), 250, 500)])
+def test_a_store_that_is_gone_is_given_longer_to_come_back(
+    jobs: FlakyJobs, error: MaeariError, least: int, most: int
+) -> None:
+    def body(_: Attempt, __: Any) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        run(jobs, body)
+    (retrying,) = told(jobs, kind="retrying")
+    assert least <= json.loads(retrying)["delay_ms"] <= most
 
 
 def test_a_drained_attempt_is_given_up_and_does_not_count(jobs: FlakyJobs) -> None:
