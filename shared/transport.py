@@ -109,7 +109,7 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
             key, messages = self._popped(options)
             queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
-            for message in _read(messages, queue):
+            for message in self._read(messages, queue):
                 self.connection._deliver(message, queue)
             return True
         finally:
@@ -132,6 +132,21 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
         if not popped:
             raise Empty
         return popped[0], popped[1] if self._several else [popped[1]]
+
+    def _read(self, found: Sequence[bytes], queue: str) -> list[dict[str, Any]]:
+        """Messages as Celery needs them, less those that went to the dead letters; jobs' claims are on their way.
+
+        No claim is asked for when consuming is over: these messages go back.
+        """
+        if queue not in QUEUES:
+            return [loads(bytes_to_str(raw)) for raw in found]
+        messages = [message for raw in found if (message := _guard(raw, queue)) is not None]
+        if queue in self._active_queues and not self._closing:
+            headers = [message["headers"] for message in messages]
+            asked = connection.jobs().ask_ahead([(told["id"], new_owner(), told[envelope.DIGEST]) for told in headers])
+            for told, claim in zip(headers, asked, strict=bool(asked)):
+                told[ASKED] = claim
+        return messages
 
     def take(self, lists_now: Callable[[], Sequence[str]]) -> Any:
         """For a thread that is free: the next message of a line, which counts as delivered; None where none stands.
@@ -191,18 +206,6 @@ def _unavailable(error: redis.ResponseError) -> bool:
 @cache
 def _impatient() -> Jobs:
     return connection.jobs_at(settings(), patience_s=0.0)
-
-
-def _read(found: Sequence[bytes], queue: str) -> list[dict[str, Any]]:
-    """Messages as Celery needs them, less those that went to the dead letters; jobs' claims are on their way."""
-    if queue not in QUEUES:
-        return [loads(bytes_to_str(raw)) for raw in found]
-    messages = [message for raw in found if (message := _guard(raw, queue)) is not None]
-    headers = [message["headers"] for message in messages]
-    asked = connection.jobs().ask_ahead([(told["id"], new_owner(), told[envelope.DIGEST]) for told in headers])
-    for told, claim in zip(headers, asked, strict=bool(asked)):
-        told[ASKED] = claim
-    return messages
 
 
 def _guard(raw: bytes, queue: str) -> dict[str, Any] | None:

@@ -443,6 +443,26 @@ def test_what_was_taken_and_not_acknowledged_goes_back_when_the_channel_closes(
     assert [envelope.job_id(raw) for raw in jobs.client.lrange("rag", 0, -1)] == ["j1"]
 
 
+def test_a_message_that_comes_when_consuming_is_over_goes_back_without_having_been_claimed(
+    connection: kombu.Connection, warm: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_impatient", lambda: warm)
+    queue = kombu.Queue("rag", exchange="", routing_key="rag")
+    with (
+        connection.Consumer([queue], callbacks=[lambda *_: None], prefetch_count=16, accept=["json"]),
+        pytest.raises(TimeoutError),
+    ):
+        connection.drain_events(timeout=0.1)
+    warm.enqueue(Entry("j1", "rag.embed", REQUEST, tenant="acme"))
+    assert warm.client.llen("rag") == 0, "the channel's question was still open"
+    connection.close()
+    assert [envelope.job_id(raw) for raw in warm.client.lrange("rag", 0, -1)] == ["j1"]
+    assert warm.client.hmget(warm.keys.job("j1"), "state", "fence") == [
+        "queued",
+        warm.client.hget(warm.keys.job("j1"), "created"),
+    ]
+
+
 def test_stock_celery_runs_our_message_unchanged(jobs: Jobs, redis_server: RedisServer) -> None:
     app = Celery("stock", broker=redis_server.url, backend=redis_server.url, set_as_current=False)
     app.conf.update(task_default_queue="rag", broker_transport_options={"sep": ":"}, worker_hijack_root_logger=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,15 @@ def test_a_reader_passes_over_events_and_fields_that_it_does_not_know(redis_serv
 # --- workers beside workers ---
 
 
+class OldJobs(Jobs):
+    """Today's calls of an old release's scripts; what those do not answer yet is filled in."""
+
+    def _call(self, script: str, args: Sequence[Any]) -> Any:
+        answer = super()._call(script, args)
+        granted = script == "claim" and answer[0] == "ok"
+        return [*answer, 0, []] if granted and len(answer) == 9 else answer
+
+
 def scripts_of(release: Path, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Jobs:
     """The job layer as that release has it: its scripts under today's calls."""
 
@@ -149,7 +159,7 @@ def scripts_of(release: Path, server: RedisServer, monkeypatch: pytest.MonkeyPat
 
     with monkeypatch.context() as patch:
         patch.setattr(jobs_module, "_source", source)
-        old = Jobs(server.client, Keys("maeari:"))
+        old = OldJobs(server.client, Keys("maeari:"))
         for file in (release / "lua").glob("*.lua"):
             if file.stem != "common":
                 old._script(file.stem)
