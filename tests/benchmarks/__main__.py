@@ -38,11 +38,13 @@ def main() -> None:
         began = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="maeari-bench-") as folder:
             section = module.measure(Path(folder))
+        watch.end()
+        noise = watch.noise()
         print(report.plain(section), flush=True)
-        print(f"  ({time.perf_counter() - began:.0f} s; {watch.noise()})", flush=True)
+        print(f"  ({time.perf_counter() - began:.0f} s; {noise})", flush=True)
         figures |= {f"{name}.{figure}": value for figure, value in section.figures.items()}
         if not options.dry:
-            report.update(name, asdict(section), module.__doc__ or "", watch.noise())
+            report.update(name, asdict(section), module.__doc__ or "", noise)
     print(json.dumps(figures))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import report, simulation
+from tests.benchmarks import machine, report, simulation
 from tests.benchmarks.measures import Section, Table, median, number, quantile, ratios
 from tests.benchmarks.simulation import Clock, Costs, Engines, Job, Server
 
@@ -120,3 +120,11 @@ def test_a_section_takes_the_place_of_its_last_measurement_alone(
     }
     points = data["sections"]["hops"]["pictures"][0]["series"]["this cluster"]
     assert len(points) == report.KEPT and points[0] == 0 and points[-1] == 999
+
+
+def test_the_report_says_how_fast_the_machine_was() -> None:
+    watch = machine.Watch()
+    watch.end()
+    watch._paces = [3.0, 1.5, 2.0]
+    assert "took 2.00 ms of processor time, 1.3 times its best" in watch.noise()
+    assert machine._pace() > 0
