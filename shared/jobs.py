@@ -240,11 +240,9 @@ class Jobs:
 
         It takes no waiting; where it would, none is sent.
         """
-        trip = (
-            self._own.send([self._command("claim", args) for args in wanted])
-            if wanted and not self._lane.busy
-            else None
-        )
+        if not wanted or self._lane.busy:
+            return []
+        trip = self._own.send([self._command("claim", args) for args in wanted])
         return [Asked(*asked[:2], trip, place) for place, asked in enumerate(wanted)] if trip else []
 
     def report(self, claim: Claim, report: Report) -> Verdict:

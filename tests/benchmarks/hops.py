@@ -327,7 +327,7 @@ def _report_chains(section: Section, chains: dict[str, list[float]]) -> None:
         "in a slow hour): three times 0.5 to 1.0 ms from a message's push to its claim, through Celery's loop of a process that "
         "slept; 0.4, 1.0 and 1.3 ms of Python in the three bodies and their reports; eight scripts, 1.0 ms in all without MONITOR, most of "
         "it Lua itself; the rest are trips and the caller. All of it is processor time, one piece after another, so a host that is "
-        "busy with other guests shows whole: the same code took 4.5 to 6.6 ms within a day."
+        "busy with other guests shows whole: the same code took 8.2 and 4.6 ms within half an hour."
     )
 
 
