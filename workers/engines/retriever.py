@@ -20,7 +20,7 @@ from shared.contracts.rag import (
     RetrieveRequest,
     Source,
 )
-from shared.errors import InvalidRequest, PackInvalid, StoreUnavailable
+from shared.errors import InvalidRequest, MaeariError, PackInvalid, StoreUnavailable
 from shared.packs import load_pack, pack_ids
 from shared.protocols import OnProgress, Stop
 
@@ -39,6 +39,12 @@ STORE_WAIT_S = 30.0
 """Seconds that a starting worker waits for the store."""
 
 T = TypeVar("T")
+
+
+class BeingReplaced(StoreUnavailable):
+    """The collection is being replaced; try again."""
+
+    rest_ms = MaeariError.rest_ms  # a matter of moments: the store itself is there
 
 
 @dataclass(frozen=True)
@@ -178,7 +184,7 @@ class HybridRetriever:
         try:
             return work()
         except CollectionGone as error:
-            raise StoreUnavailable("The collection is being replaced; try again.") from error
+            raise BeingReplaced from error
 
     def _wait_for_store(self) -> None:
         until = time.monotonic() + STORE_WAIT_S

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shared.contracts.rag import KnowledgeListRequest
 from shared.errors import (
     ConfigurationInvalid,
     StoreUnavailable,
@@ -48,6 +49,23 @@ def test_a_dead_store_is_named_and_a_restarted_one_is_used_again(
     own_chroma.start()
     with ThreadPoolExecutor(8) as pool:
         assert all(found == before for found in pool.map(lambda _: ask(engine, tenant, "조개", "diary"), range(16)))
+    engine.close()
+
+
+def test_a_collection_that_is_replaced_again_and_again_is_tried_soon(
+    own_chroma: ChromaServer, embedder: SentenceEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = over(own_chroma, embedder)
+
+    def replaced(_: object) -> None:
+        raise vector_store.CollectionGone
+
+    monkeypatch.setattr(engine._keeper, "list", replaced)
+    with pytest.raises(StoreUnavailable, match="being replaced") as caught:
+        engine.list(KnowledgeListRequest())
+    fault = caught.value
+    assert (fault.code, fault.retryable, fault.rest_ms) == ("store_unavailable", True, 500)
+    assert StoreUnavailable.rest_ms > fault.rest_ms, "a store that is gone needs longer"
     engine.close()
 
 
