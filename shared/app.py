@@ -39,16 +39,14 @@ class JobTask(Task[Any, None]):
         `payload`: the request, where the message did not come through our own channel.
         """
         told = self.request
-        attempt.run(
-            self.spec,
-            type(self).body,
+        call = attempt.Call(
             str(told.id),
             getattr(told, REQUEST, payload),
-            jobs(),
-            signed_ms=getattr(told, DEADLINE, 0),
-            digest=getattr(told, DIGEST, ""),
-            asked=getattr(told, ASKED, None),
+            getattr(told, DEADLINE, 0),
+            getattr(told, DIGEST, ""),
+            getattr(told, ASKED, None),
         )
+        attempt.run(self.spec, type(self).body, call, jobs())
 
 
 def task(name: str) -> Callable[[attempt.Body], JobTask]:

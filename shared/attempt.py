@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import redis
 from celery.exceptions import Ignore
@@ -234,33 +234,33 @@ def parse(spec: TaskSpec, payload: Any) -> Any:
         raise InvalidRequest(sentence, field=field) from None
 
 
-def run(
-    spec: TaskSpec,
-    body: Body,
-    job_id: str,
-    payload: Any,
-    jobs: Jobs,
-    *,
-    signed_ms: int = 0,
-    digest: str = "",
-    asked: Asked | None = None,
-) -> None:
-    """Claim, run and record. Raises `Ignore` when there is nothing to do, and the error that the job failed with.
+class Call(NamedTuple):
+    """What a message asks for."""
 
-    `signed_ms`: the deadline that the message was signed with, which no record can put off; 0 where none is.
-    `digest`: of the message. `asked`: its claim, where that is on its way.
-    """
+    job_id: str
+    payload: Any
+    """The request, unchecked."""
+    signed_ms: int = 0
+    """The deadline that the message was signed with, which no record can put off; 0 where none is."""
+    digest: str = ""
+    """Of the message."""
+    asked: Asked | None = None
+    """The job's claim, where that is on its way."""
+
+
+def run(spec: TaskSpec, body: Body, call: Call, jobs: Jobs) -> None:
+    """Claim, run and record. Raises `Ignore` when there is nothing to do, and the error that the job failed with."""
     try:
-        claim = (asked and asked.take()) or _claim(job_id, jobs, digest, asked)
+        claim = (call.asked and call.asked.take()) or _claim(call, jobs)
         if isinstance(claim, Refused):
-            _refused(spec, job_id, payload, jobs, signed_ms, claim.reason)
+            _refused(spec, call, jobs, claim.reason)
         attempt = Attempt(claim, spec, jobs)
-        if signed_ms:
-            attempt.end_by(signed_ms)
-        _run(attempt, body, payload)
+        if call.signed_ms:
+            attempt.end_by(call.signed_ms)
+        _run(attempt, body, call.payload)
     except redis.RedisError as error:
         # Nothing can be recorded now. What is not claimed is delivered again; of what is, the lease runs out.
-        log.warning("Redis failed under job=%s task=%s", job_id, spec.name, exc_info=not is_trouble(error) or None)
+        log.warning("Redis failed under job=%s task=%s", call.job_id, spec.name, exc_info=not is_trouble(error) or None)
         raise Ignore from error
 
 
@@ -271,15 +271,15 @@ _UNCALLED = {
 """Messages that no record asks for are dead letters; whatever job their id belongs to is none of theirs."""
 
 
-def _claim(job_id: str, jobs: Jobs, digest: str, asked: Asked | None) -> Claim | Refused:
-    owner = asked.owner if asked else new_owner()
-    return patiently(lambda: jobs.claim(job_id, owner, digest))
+def _claim(call: Call, jobs: Jobs) -> Claim | Refused:
+    owner = call.asked.owner if call.asked else new_owner()
+    return patiently(lambda: jobs.claim(call.job_id, owner, call.digest))
 
 
-def _refused(spec: TaskSpec, job_id: str, payload: Any, jobs: Jobs, signed_ms: int, reason: str) -> NoReturn:
-    log.info("not run job=%s task=%s: %s", job_id, spec.name, reason)
+def _refused(spec: TaskSpec, call: Call, jobs: Jobs, reason: str) -> NoReturn:
+    log.info("not run job=%s task=%s: %s", call.job_id, spec.name, reason)
     if fault := _UNCALLED.get(reason):
-        jobs.bury(spec.queue, jobs.message(spec.name, job_id, payload, until_ms=signed_ms), fault)
+        jobs.bury(spec.queue, jobs.message(spec.name, call.job_id, call.payload, until_ms=call.signed_ms), fault)
     raise Ignore
 
 

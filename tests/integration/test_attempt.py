@@ -65,7 +65,7 @@ def jobs(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 def run(jobs: Jobs, body: Callable[[Attempt, Any], Any]) -> None:
     """Run the job as a worker does."""
-    attempt_module.run(SPEC, body, "j1", PAYLOAD, jobs)
+    attempt_module.run(SPEC, body, attempt_module.Call("j1", PAYLOAD), jobs)
 
 
 def told(jobs: Jobs, job_id: str = "j1", kind: str = "progress") -> list[str]:
@@ -195,7 +195,7 @@ def test_finished_work_is_recorded_when_redis_takes_it_again(jobs: FlakyJobs, mo
 
 def test_a_message_of_a_job_that_nobody_recorded_is_a_dead_letter_and_can_be_replayed(jobs: FlakyJobs) -> None:
     with pytest.raises(Ignore):
-        attempt_module.run(SPEC, lambda *_: RESULT, "stranger", PAYLOAD, jobs)
+        attempt_module.run(SPEC, lambda *_: RESULT, attempt_module.Call("stranger", PAYLOAD), jobs)
     (letter,) = jobs.dead()
     assert letter.reason == "no job of this id was recorded"
     assert jobs.replay(letter.entry) == "stranger"
