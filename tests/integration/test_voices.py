@@ -215,6 +215,20 @@ class TestEnrolment:
         formant.enrol(enrolment("aunt"), [recording("ko+f2")], stop=Stop())
         assert blobs.names("acme", "voices") == sorted([f"{new.digest}.wav", "aunt.json", "mother.json"])
 
+    def test_a_damaged_record_is_told_and_enrolling_again_mends_it(self, formant: Voices, blobs: Blobs) -> None:
+        formant.enrol(enrolment("aunt"), [recording()], stop=Stop())
+        for name in ("mother", "uncle"):
+            blobs.put("acme", "voices", f"{name}.json", b"{", "application/json")
+        with pytest.raises(UnknownVoice, match="mother is damaged; enrol it again") as refused:
+            say(formant, request("mother"))
+        assert not refused.value.retryable
+        formant.enrol(enrolment(), [recording("ko+f2")], stop=Stop())
+        assert say(formant, request("mother"))
+        new = formant.enrol(
+            enrolment("aunt"), [recording("ko+f2")], stop=Stop()
+        )  # beside the uncle's, which no one mends
+        assert f"{new.digest}.wav" in blobs.names("acme", "voices")
+
     def test_a_tenants_own_voice_goes_before_a_packs(self, formant: Voices) -> None:
         before = say(formant, request("parent"))
         formant.enrol(enrolment("parent"), [recording("ko", 30)], stop=Stop())

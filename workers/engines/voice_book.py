@@ -16,7 +16,7 @@ from shared.blobs import VOICES, Blobs
 from shared.contracts.base import BlobRef, Name
 from shared.contracts.pack import FormantVoice, NeuralVoice, PackVoice
 from shared.contracts.speech import Language, VoiceEngine
-from shared.errors import BlobMissing, PackInvalid, StoreUnavailable, UnknownVoice
+from shared.errors import BlobMissing, PackInvalid, UnknownVoice
 from shared.packs import load_pack, pack_folder, pack_ids
 from shared.protocols import Waveform
 
@@ -82,23 +82,27 @@ class VoiceBook:
         return sorted(self._packs)
 
     def record(self, tenant: str, name: str) -> VoiceRecord | None:
-        """An enrolled voice's record."""
+        """An enrolled voice's record. Raises `UnknownVoice` where it is damaged."""
         data = self._get(tenant, f"{name}.json")
         if data is None:
             return None
         try:
             return VoiceRecord.model_validate_json(data)
         except ValidationError as error:
-            raise StoreUnavailable(f"The record of the voice {name} is damaged; enrol it again.") from error
+            raise UnknownVoice(f"The record of {name} is damaged; enrol it again.", field="voice") from error
 
-    def keep(self, tenant: str, record: VoiceRecord, recordings: Waveform) -> None:
-        """Enrol a voice, or enrol it anew; what no record needs any more is deleted."""
-        before = self.record(tenant, record.voice)
+    def keep(self, tenant: str, record: VoiceRecord, recordings: Waveform) -> bool:
+        """Enrol a voice, or enrol it anew; what no record needs any more is deleted.
+
+        Whether it had these very recordings before.
+        """
+        before = self._digest(tenant, record.voice)
         self._blobs.put(tenant, VOICES, f"{record.digest}.wav", wav.encode(recordings), "audio/wav")
         data = record.model_dump_json().encode()
         self._blobs.put(tenant, VOICES, f"{record.voice}.json", data, "application/json")
-        if before and before.digest != record.digest:
-            self._forget(tenant, before.digest)
+        if before and before != record.digest:
+            self._forget(tenant, before)
+        return before == record.digest
 
     def recordings(self, tenant: str, digest: str) -> Waveform:
         """The recordings of an enrolled voice without silence."""
@@ -122,9 +126,16 @@ class VoiceBook:
         name = f"{digest}.{version}.safetensors"
         self._blobs.put(tenant, VOICES, name, data, "application/octet-stream")
 
+    def _digest(self, tenant: str, name: str) -> str | None:
+        """Of an enrolled voice's recordings. A damaged record has none: it must not keep anybody from enrolling."""
+        try:
+            record = self.record(tenant, name)
+        except UnknownVoice:
+            return None
+        return record.digest if record else None
+
     def _forget(self, tenant: str, digest: str) -> None:
-        records = [self.record(tenant, name) for name in self.names(tenant)]
-        if any(record and record.digest == digest for record in records):
+        if digest in [self._digest(tenant, name) for name in self.names(tenant)]:
             return
         for name in self._blobs.names(tenant, VOICES):
             if name.startswith(f"{digest}.") and not name.endswith(".json"):

@@ -199,9 +199,7 @@ class Voices:
             duration_s=round(seconds, 3),
             formant=formant_voice(pitch, request.language),
         )
-        before = self._book.record(request.tenant, request.voice)
-        self._book.keep(request.tenant, record, audio.to_waveform(sound, SPEECH_RATE))
-        cached = before is not None and before.digest == record.digest
+        cached = self._book.keep(request.tenant, record, audio.to_waveform(sound, SPEECH_RATE))
         if self._has_neural:
             latents, cached = self._stored_latents(request.tenant, record.digest)
             self._remember((request.tenant, record.digest), latents)
