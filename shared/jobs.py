@@ -24,7 +24,7 @@ from .contracts.base import Fault
 from .contracts.catalog import CATALOG
 from .errors import InvalidRequest, JobNotFound, QueueFull
 from .keys import BATCH, Keys
-from .lane import POP, Calls, Lane, OwnConnections
+from .lane import POP, Calls, Hearing, Lane, OwnConnections
 from .settings import Settings
 from .signing import UNSIGNED, Signing
 
@@ -150,6 +150,10 @@ class Jobs:
             again.execute_command(*command)
         found: list[Any] = again.execute()
         return found
+
+    def hearing(self) -> contextlib.AbstractContextManager[Hearing]:
+        """A connection that hears what is published."""
+        return self._own.hearing()
 
     def _call(self, script: str, args: Sequence[Any]) -> Any:
         # a lane that kept `_carry` would hold these jobs and their connections until the garbage is collected

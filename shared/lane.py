@@ -11,7 +11,8 @@ import contextlib
 import itertools
 import os
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import redis
@@ -39,6 +40,7 @@ class OwnConnections:
         """Of `client`'s pool, from their first use on; one for each thread that asks at a time."""
         self._client = client
         self._idle: list[Any] = []
+        self._hearing: list[Hearing] = []
         self._process = os.getpid()
 
     def ask(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
@@ -58,13 +60,31 @@ class OwnConnections:
             return self._sent(connection, commands, check_health=False)
         return None
 
+    @contextlib.contextmanager
+    def hearing(self) -> Iterator[Hearing]:
+        """A connection that hears what is published, one of those that have; given up after any error in the block."""
+        self._know_process()
+        hearing = self._hearing.pop() if self._hearing else Hearing(self._client.connection_pool.get_connection())
+        sound = False
+        try:
+            yield hearing
+            sound = True
+        finally:
+            if sound:
+                self._hearing.append(hearing)
+            else:
+                self._leave(hearing.connection, sound=False)
+
     def _take_idle(self) -> Any:
-        if self._process != os.getpid():  # a fork: these are its parent's
-            self._process, self._idle = os.getpid(), []
+        self._know_process()
         try:
             return self._idle.pop()
         except IndexError:
             return None
+
+    def _know_process(self) -> None:
+        if self._process != os.getpid():  # a fork: these are its parent's
+            self._process, self._idle, self._hearing = os.getpid(), [], []
 
     def _sent(self, connection: Any, commands: Sequence[Sequence[Any]], *, check_health: bool) -> Trip:
         try:
@@ -118,6 +138,46 @@ def _answer(connection: Any, *, undecoded: bool) -> Any:
         return connection.read_response(disable_decoding=undecoded)
     except redis.ResponseError as error:
         return error.with_traceback(None)  # whose frames would hold this connection, and the error itself
+
+
+class Hearing:
+    """A connection that is told what a channel is told, and takes commands meanwhile; it speaks RESP3."""
+
+    def __init__(self, connection: Any) -> None:
+        """It hears nothing yet."""
+        self.connection = connection
+        self._channel = ""
+        self._heard: str | None = None
+
+    def ask(self, channel: str, commands: Sequence[Sequence[Any]]) -> list[str | None]:
+        """Hear `channel` from now on, and no other; Redis's answers to commands that answer with a string or nothing.
+
+        Raises `redis.RedisError` when Redis refuses, or the connection fails.
+        """
+        left = [("UNSUBSCRIBE", self._channel)] if self._channel else []
+        self._channel, self._heard = channel, None
+        packed = self.connection.pack_commands([*left, ("SUBSCRIBE", channel), *commands])
+        self.connection.send_packed_command(packed)
+        answers: list[str | None] = []
+        while len(answers) < len(commands):
+            self._read_into(answers)
+        return answers
+
+    def wait(self, seconds: float) -> str | None:
+        """What was published since the question; None when nothing comes within `seconds`."""
+        until = time.monotonic() + seconds
+        with contextlib.suppress(redis.TimeoutError):
+            while self._heard is None:
+                self._read_into([], timeout=max(0.001, until - time.monotonic()), disconnect_on_error=False)
+        return self._heard
+
+    def _read_into(self, answers: list[str | None], **options: Any) -> None:
+        """An answer, or something that was pushed: a list."""
+        found = self.connection.read_response(push_request=True, **options)
+        if not isinstance(found, list):
+            answers.append(found)
+        elif found[:2] == ["message", self._channel]:
+            self._heard = found[2]
 
 
 class _Party:

@@ -16,15 +16,15 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from . import codec, endpoint, envelope, streams
+from . import endpoint, envelope, results, streams
 from .connection import connect, connect_async, reaching
 from .contracts.base import Fault, JobId, Request, first_problem
 from .contracts.catalog import CATALOG, QUEUES, Priority
-from .contracts.events import Cancelled, Done, Event, Failed
+from .contracts.events import Event
 from .contracts.status import JobView, QueueDepth, StageView, WorkerStatus
-from .errors import InvalidRequest, JobNotFound, MaeariError, QueueFull, UnknownTask, by_code
+from .errors import InvalidRequest, QueueFull, UnknownTask
 from .jobs import DeadLetter, Entry, Jobs
-from .keys import BATCH, CELERY_RESULT, Keys, queue_list
+from .keys import BATCH, Keys, queue_list
 from .settings import settings
 from .signing import Signing
 
@@ -38,15 +38,6 @@ class Submitted:
     job_id: str
     created: bool
     """False: the id was known; this is the same job."""
-
-
-def error_of(fault: Fault) -> MaeariError:
-    """The exception that a fault stands for."""
-    kind = by_code().get(fault.code, MaeariError)
-    error = MaeariError.__new__(kind)
-    error.detail, error.field = fault.message, fault.field
-    Exception.__init__(error, fault.message)
-    return error
 
 
 class Producer:
@@ -153,27 +144,8 @@ class Producer:
 
     def result(self, job_id: str, *, timeout_s: float | None = None) -> dict[str, Any]:
         """The job's result, waited for. Raises the error that the job failed with, `JobNotFound`, `TimeoutError`."""
-        if (ready := self._stored(job_id)) is not None:
-            return ready
-        for event in self.follow(job_id, timeout_s=timeout_s):
-            if isinstance(event, Done):
-                return event.result
-            if isinstance(event, Failed | Cancelled):
-                raise error_of(event.fault)
-        raise JobNotFound(job_id)
-
-    @reaching()
-    def _stored(self, job_id: str) -> dict[str, Any] | None:
-        stored, fault = self.jobs.ask([("GET", CELERY_RESULT + job_id), ("HGET", self.jobs.keys.job(job_id), "fault")])
-        if fault:
-            raise error_of(Fault.model_validate_json(fault))
-        if stored:
-            meta = codec.read(stored)
-            if meta["status"] == "SUCCESS":
-                result: dict[str, Any] = meta["result"]
-                return result
-            raise error_of(Fault(code=meta["result"]["exc_type"], message=meta["result"]["exc_message"][0], stage=""))
-        return None
+        with reaching():
+            return results.wait(self.jobs, job_id, timeout_s=timeout_s)
 
     @reaching()
     def cancel(self, job_id: str) -> bool:

@@ -19,7 +19,7 @@ import pytest
 from shared.contracts.events import Failed
 from shared.errors import AttemptsExhausted, CallerGone, DeadlineExceeded, JobCancelled, QueueFull
 from shared.jobs import Jobs
-from shared.producer import error_of
+from shared.results import error_of
 from shared.settings import Settings
 from tests.support.figures import figure
 from tests.support.scripted import ScriptedCluster, terminals

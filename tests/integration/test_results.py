@@ -1,0 +1,145 @@
+"""Waiting for a job's result at a real Redis: woken once, whatever becomes of the job and of the connection."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from shared import results
+from shared.connection import connect
+from shared.errors import EngineFailed, JobCancelled, JobNotFound
+from shared.jobs import Jobs, Report
+from shared.keys import CELERY_RESULT, Keys
+from tests.support.records import FAULT, claim, enqueue
+from tests.support.servers import RedisServer
+from tests.support.waiting import until
+
+RESULT = {"vectors": [[0.5]]}
+
+
+def finish(jobs: Jobs, job_id: str = "j1") -> None:
+    """As a worker does."""
+    jobs.report(claim(jobs, job_id), Report(ending="done", result=RESULT, ends_job=True, number=1))
+
+
+def listeners(jobs: Jobs, job_id: str = "j1") -> int:
+    """Who waits for its result."""
+    ((_, count),) = jobs.client.pubsub_numsub(CELERY_RESULT + job_id)
+    return int(count)
+
+
+def reads(jobs: Jobs) -> list[int]:
+    """How often results and events were asked for."""
+    calls = jobs.client.info("commandstats")
+    return [calls.get(f"cmdstat_{command}", {"calls": 0})["calls"] for command in ("get", "xread")]
+
+
+@pytest.fixture
+def caller(jobs: Jobs, redis_server: RedisServer) -> Jobs:
+    """Connections of a producer's."""
+    enqueue(jobs)
+    return Jobs(connect(redis_server.url), Keys("maeari:"))
+
+
+@pytest.fixture
+def waiting(jobs: Jobs, caller: Jobs) -> Iterator[Callable[[], Future[dict[str, Any]]]]:
+    """Somebody waits for the result and is listening."""
+    with ThreadPoolExecutor(4) as pool:
+
+        def wait() -> Future[dict[str, Any]]:
+            before = listeners(jobs)
+            found = pool.submit(results.wait, caller, "j1", timeout_s=60)
+            until(lambda: listeners(jobs) > before, "it listens")
+            return found
+
+        yield wait
+
+
+Wait = Callable[[], "Future[dict[str, Any]]"]
+
+
+def test_a_result_is_told_to_all_who_wait_and_to_those_who_come_later(jobs: Jobs, caller: Jobs, waiting: Wait) -> None:
+    first, second = waiting(), waiting()
+    finish(jobs)
+    assert first.result(60) == second.result(60) == results.wait(caller, "j1") == RESULT
+
+
+def test_no_event_on_the_way_wakes_who_waits(jobs: Jobs, waiting: Wait, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "LOOK_S", 60)
+    found = waiting()
+    before = reads(jobs)
+    finish(jobs)
+    assert found.result(60) == RESULT and reads(jobs) == before
+
+
+def test_what_a_job_failed_with_is_told_whole(jobs: Jobs, waiting: Wait) -> None:
+    found = waiting()
+    jobs.fail(claim(jobs), FAULT, retry_ms=None)
+    with pytest.raises(EngineFailed, match="The engine failed on this job"):
+        found.result(60)
+
+
+def test_a_cancelled_job_is_told(jobs: Jobs, waiting: Wait) -> None:
+    found = waiting()
+    jobs.cancel("j1")
+    with pytest.raises(JobCancelled):
+        found.result(60)
+
+
+def test_an_announcement_that_was_lost_with_its_connection_is_made_up_for(
+    jobs: Jobs, redis_server: RedisServer, waiting: Wait
+) -> None:
+    found = waiting()
+    redis_server.client.client_kill_filter(_type="pubsub")
+    finish(jobs)
+    assert found.result(60) == RESULT
+
+
+def test_an_announcement_that_never_came_is_made_up_for(jobs: Jobs, waiting: Wait) -> None:
+    found = waiting()
+    jobs.client.set(CELERY_RESULT + "j1", '{"status": "SUCCESS", "result": {"vectors": [[0.5]]}}', ex=60)
+    assert found.result(60) == RESULT
+
+
+def test_a_connection_hears_of_one_job_after_another(jobs: Jobs, caller: Jobs) -> None:
+    for number in range(3):
+        enqueue(jobs, f"n{number}")
+        ending = threading.Timer(0.05, finish, (jobs, f"n{number}"))
+        ending.start()
+        assert results.wait(caller, f"n{number}", timeout_s=60) == RESULT
+        ending.join()
+    assert [listeners(jobs, f"n{number}") for number in range(3)] == [0, 0, 1]
+
+
+def test_time_runs_out_and_the_result_still_comes_later(jobs: Jobs, caller: Jobs) -> None:
+    with pytest.raises(TimeoutError, match="j1 has not ended"):
+        results.wait(caller, "j1", timeout_s=0.05)
+    finish(jobs)
+    assert results.wait(caller, "j1", timeout_s=0) == RESULT
+
+
+def test_a_job_that_nobody_knows_and_a_result_that_is_no_longer_kept(jobs: Jobs, caller: Jobs) -> None:
+    with pytest.raises(JobNotFound):
+        results.wait(caller, "nobody")
+    finish(jobs)
+    jobs.client.delete(CELERY_RESULT + "j1")
+    with pytest.raises(JobNotFound, match="done, and its result is no longer kept"):
+        results.wait(caller, "j1")
+
+
+def test_who_may_not_listen_follows_the_events(jobs: Jobs, redis_server: RedisServer) -> None:
+    enqueue(jobs)
+    redis_server.client.acl_setuser(
+        "deaf", enabled=True, nopass=True, keys=["*"], commands=["+@all"], reset=True, reset_channels=True
+    )
+    deaf = Jobs(connect(redis_server.url.replace("://", "://deaf:x@")), Keys("maeari:"))
+    old = Jobs(connect(redis_server.url, protocol=2), Keys("maeari:"))
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(results.wait, caller, "j1", timeout_s=60) for caller in (deaf, old)]
+        finish(jobs)
+        assert [one.result(60) for one in found] == [RESULT] * 2
+    redis_server.client.acl_deluser("deaf")
