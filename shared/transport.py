@@ -237,13 +237,31 @@ class GuardedSentinelChannel(GuardedChannel, kombu_redis.SentinelChannel):  # ty
         return manager.master_for(endpoint.service, redis.Redis).connection_pool
 
 
+class _KnownReaders:
+    """An event loop for a transport that hands in its sockets at every turn: those that it has are let be."""
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def add_reader(self, fd: int, callback: Callable[..., Any], *args: Any) -> None:
+        if self._loop.readers.get(fd) != (callback, args):
+            self._loop.add_reader(fd, callback, *args)
+
+
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
     """Kombu's Redis transport over guarded channels."""
 
     Channel = GuardedChannel
 
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """As Kombu's."""
+        super().register_with_event_loop(connection, _KnownReaders(loop))
 
-class SentinelTransport(kombu_redis.SentinelTransport):  # type: ignore[misc]
+
+class SentinelTransport(Transport, kombu_redis.SentinelTransport):  # type: ignore[misc]
     """Kombu's Sentinel transport over guarded channels."""
 
     Channel = GuardedSentinelChannel

@@ -182,6 +182,7 @@ def run(role: Role, name: str) -> None:
     app.steps["worker"].add(step)
     # Celery starts steps in the order of `requires`: engines before the pool, and so stopped after it.
     components.Pool.requires = (*(components.Pool.requires or ()), step)
+    app.conf.worker_consumer = "workers.pool:LineConsumer"
 
     @signals.worker_ready.connect(weak=False)
     def _ready(sender: Any, **_: Any) -> None:
