@@ -13,8 +13,17 @@ producer = Producer()
 
 
 def trip() -> None:
-    """Hand in a job and follow it to its end."""
-    for _ in producer.follow(producer.submit("rag.embed", PAYLOAD).job_id, timeout_s=60):
+    """Hand in a job and wait for its result."""
+    producer.result(producer.submit("rag.embed", PAYLOAD).job_id, timeout_s=60)
+
+
+def followed() -> None:
+    """The same, hearing every event."""
+    _follow(producer.submit("rag.embed", PAYLOAD).job_id)
+
+
+def _follow(job_id: str) -> None:
+    for _ in producer.follow(job_id, timeout_s=60):
         pass
 
 
@@ -26,10 +35,18 @@ def burst(count: int) -> None:
 
 def three() -> None:
     """A turn without context: start, generate, finish."""
+    producer.result(_turn(), timeout_s=60)
+
+
+def three_followed() -> None:
+    """The same, hearing every event."""
+    _follow(_turn())
+
+
+def _turn() -> str:
     request = TURN | {"session": uuid.uuid4().hex, "top_k": 0}
-    for _ in producer.follow(producer.submit("turns.start", request).job_id, timeout_s=60):
-        pass
+    return producer.submit("turns.start", request).job_id
 
 
 if __name__ == "__main__":
-    answer(trip, burst, three)
+    answer(trip, burst, chain=three, followed=followed, chain_followed=three_followed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tests.benchmarks.child import serve
@@ -17,8 +18,8 @@ Trip = Callable[[], object]
 Burst = Callable[[int], object]
 
 
-def answer(trip: Trip, burst: Burst, chain: Trip | None = None) -> None:
-    """Serve the bench."""
+def answer(trip: Trip, burst: Burst, **further: Trip) -> None:
+    """Serve the bench; `further`: other trips by their names."""
 
     def trips(count: int, once: Trip = trip) -> list[float]:
         found = []
@@ -34,6 +35,6 @@ def answer(trip: Trip, burst: Burst, chain: Trip | None = None) -> None:
         return time.perf_counter() - began
 
     handlers: dict[str, Callable[[Any], Any]] = {"trips": trips, "burst": rush}
-    if chain is not None:
-        handlers["chain"] = lambda count: trips(count, chain)
+    for name, once in further.items():
+        handlers[name] = partial(trips, once=once)
     serve(handlers)

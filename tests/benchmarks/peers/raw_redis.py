@@ -56,4 +56,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "worker":
         worker(*sys.argv[2:])
     else:
-        answer(lambda: wait(push("jobs")), burst, lambda: wait(push("first")))
+        answer(lambda: wait(push("jobs")), burst, chain=lambda: wait(push("first")))

@@ -38,4 +38,4 @@ def three() -> None:
 
 
 if __name__ == "__main__":
-    answer(lambda: noop.delay(PAYLOAD).get(timeout=60), burst, three)
+    answer(lambda: noop.delay(PAYLOAD).get(timeout=60), burst, chain=three)
