@@ -62,13 +62,18 @@ class OwnConnections:
 
     @contextlib.contextmanager
     def hearing(self) -> Iterator[Hearing]:
-        """A connection that hears what is published, one of those that have; given up after any error in the block."""
+        """A connection that hears what is published, one of those that have; given up after any error in the block.
+
+        When the connection is lost, the block ends early and nothing is raised. Raises `redis.RedisError` where none is
+        to be had.
+        """
         self._know_process()
         hearing = self._hearing.pop() if self._hearing else Hearing(self._client.connection_pool.get_connection())
         sound = False
         try:
-            yield hearing
-            sound = True
+            with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
+                yield hearing
+                sound = True
         finally:
             if sound:
                 self._hearing.append(hearing)

@@ -36,10 +36,10 @@ def wait(jobs: Jobs, job_id: str, *, timeout_s: float | None = None) -> dict[str
     while True:
         try:
             answers, told = _heard(jobs, job_id, min(until - time.monotonic(), LOOK_S))
-        except (redis.ConnectionError, redis.TimeoutError):
-            answers, told = jobs.ask(_questions(jobs, job_id)), None  # with redis-py's patience
         except redis.ResponseError:  # this user may not subscribe, or the connection speaks RESP2
             return _followed(jobs, job_id, None if timeout_s is None else until - time.monotonic())
+        if not answers:
+            answers = jobs.ask(_questions(jobs, job_id))  # with redis-py's patience
         if (found := _success(told) if told else _read(job_id, answers)) is not None:
             return found
         if not told and time.monotonic() > until:  # what it failed with, if that was told, the record says
@@ -76,12 +76,16 @@ def _success(stored: str) -> dict[str, Any] | None:
 
 
 def _heard(jobs: Jobs, job_id: str, seconds: float) -> tuple[list[Any], str | None]:
-    """Answers to the questions and, if it had not ended then, the result that is announced within `seconds`."""
+    """Answers to the questions and, if it had not ended then, the result that is announced within `seconds`.
+
+    No answers where the connection was lost.
+    """
     with jobs.hearing() as hearing:
         answers = hearing.ask(CELERY_RESULT + job_id, _questions(jobs, job_id))
         state, _, stored = answers
         open_ = state is not None and state not in TERMINAL and not stored
         return answers, hearing.wait(seconds) if open_ else None
+    return [], None
 
 
 def _followed(jobs: Jobs, job_id: str, timeout_s: float | None) -> dict[str, Any]:
