@@ -13,9 +13,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
+
+T = TypeVar("T")
 
 Calls = Sequence[tuple[str, Sequence[Any]]]
 """Names of scripts, or `POP`, with their arguments."""
@@ -68,7 +70,7 @@ class OwnConnections:
         to be had.
         """
         self._know_process()
-        hearing = self._hearing.pop() if self._hearing else Hearing(self._client.connection_pool.get_connection())
+        hearing = _popped(self._hearing) or Hearing(self._client.connection_pool.get_connection())
         sound = False
         try:
             with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
@@ -82,10 +84,7 @@ class OwnConnections:
 
     def _take_idle(self) -> Any:
         self._know_process()
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return None
+        return _popped(self._idle)
 
     def _know_process(self) -> None:
         if self._process != os.getpid():  # a fork: these are its parent's
@@ -105,6 +104,13 @@ class OwnConnections:
         else:
             connection.disconnect()
             self._client.connection_pool.release(connection)
+
+
+def _popped(kept: list[T]) -> T | None:
+    try:
+        return kept.pop()
+    except IndexError:  # not asked before: another thread may take the last one meanwhile
+        return None
 
 
 class Trip:

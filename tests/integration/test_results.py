@@ -65,7 +65,10 @@ Wait = Callable[[], "Future[dict[str, Any]]"]
 def test_a_result_is_told_to_all_who_wait_and_to_those_who_come_later(jobs: Jobs, caller: Jobs, waiting: Wait) -> None:
     first, second = waiting(), waiting()
     finish(jobs)
-    assert first.result(60) == second.result(60) == results.wait(caller, "j1") == RESULT
+    assert first.result(60) == second.result(60) == RESULT
+    heard, asked = listeners(jobs), reads(jobs)
+    assert results.wait(caller, "j1") == RESULT
+    assert listeners(jobs) == heard and reads(jobs) == [asked[0] + 1, asked[1]], "what is there is asked for once"
 
 
 def test_no_event_on_the_way_wakes_who_waits(jobs: Jobs, waiting: Wait, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +116,18 @@ def test_a_connection_hears_of_one_job_after_another(jobs: Jobs, caller: Jobs) -
         assert results.wait(caller, f"n{number}", timeout_s=60) == RESULT
         ending.join()
     assert [listeners(jobs, f"n{number}") for number in range(3)] == [0, 0, 1]
+
+
+def test_many_threads_wait_again_and_again_over_kept_connections(jobs: Jobs, caller: Jobs) -> None:
+    names = [f"m{number}" for number in range(64)]
+    for name in names:
+        enqueue(jobs, name)
+    with ThreadPoolExecutor(16) as pool:
+        found = [pool.submit(results.wait, caller, name, timeout_s=60) for name in names]
+        for name in names:
+            finish(jobs, name)
+        assert [one.result(60) for one in found] == [RESULT] * 64
+    assert 1 <= len(caller._own._hearing) <= 16
 
 
 def test_time_runs_out_and_the_result_still_comes_later(jobs: Jobs, caller: Jobs) -> None:
