@@ -59,9 +59,9 @@ class LineConsumer(Consumer):
 class _Seat:
     """A thread's place in the pool."""
 
-    def __init__(self, call: _Call | None) -> None:
+    def __init__(self, call: _Call) -> None:
         """`call`: to be run first."""
-        self.call = call
+        self.call: _Call | None = call
         """What to run, or to run when the bell rings; then None means: no more."""
         self.bell = threading.Lock()
         self.bell.acquire()
