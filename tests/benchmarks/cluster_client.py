@@ -49,4 +49,4 @@ def _turn() -> str:
 
 
 if __name__ == "__main__":
-    answer(trip, burst, chain=three, followed=followed, chain_followed=three_followed)
+    answer(trip, burst, chain=three, trips_followed=followed, chain_followed=three_followed)

@@ -30,8 +30,7 @@ LEVELS = (1, 8, 16, 64)
 SINGLES = int(os.environ.get("BENCH_GENERATION_SINGLES", "6"))
 """Jobs one after another in a round of single ones."""
 SWEEP = tuple(Batch(level, 64, streamed=True) for level in LEVELS)
-LENGTHS = tuple(Batch(LEVELS[-1], tokens, streamed=False) for tokens in (64, 128, 256))
-AIMED = LENGTHS[1]
+AIMED = Batch(LEVELS[-1], 128, streamed=False)
 """What targets speak of: a full batch of replies as long as vLLM's own benchmark has them by default."""
 WARM, WARM_TOKENS = 32, 16
 """Jobs that run before a batch is measured, as many as it has up to this: what was frozen has to come back to its caches."""
@@ -81,7 +80,7 @@ class Contender:
 
     streams = True
     slow = False
-    """Takes as long as all others together: one round, after one job."""
+    """One job warms it up, and one is its round of single ones: it takes as long as all others together."""
 
     def __init__(self, name: str, folder: Path, python: str = sys.executable) -> None:
         """Nothing runs yet."""
@@ -131,19 +130,11 @@ class Contender:
             raise RuntimeError(f"{self.name} gave {answer['tokens']} tokens instead of {batch.jobs * batch.tokens}")
         return answer
 
-    def takes(self, batch: Batch) -> bool:
-        """Whether it is measured with it: what says little and costs much is left out."""
-        if self.slow:
-            return batch == AIMED or batch in SWEEP[:-1]
-        if self.name == RAW_ASYNC:
-            return batch in SWEEP
-        return batch.jobs == LEVELS[-1] or not self.name.endswith(PLUGIN)
-
     def turn(self, batch: Batch) -> None:
         """A batch, warm; single jobs one after another. Then it is frozen again."""
         self.thaw()
         self.run(Batch(1 if self.slow else min(batch.jobs, WARM), WARM_TOKENS, batch.streamed))
-        runs = SINGLES if batch.jobs == 1 else 1
+        runs = SINGLES if batch.jobs == 1 and not self.slow else 1
         self.found.add(batch, [self.run(batch) for _ in range(runs)])
         self.freeze()
 

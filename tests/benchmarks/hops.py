@@ -82,14 +82,11 @@ class System:
     def round(self) -> None:
         """Single trips, then a burst."""
         with self.awake():
-            trips = self.client.ask("trips", TRIPS)
-            if self.name == OURS:
-                self.figures.followed += self.client.ask("followed", TRIPS)
+            trips = self._trips("trips", TRIPS)
             before, asked = self._cpu(), self._commands()
             seconds = self.client.ask("burst", BURST)
             after = self._cpu()
             self.figures.commands.append((self._commands() - asked) / BURST)
-        self.figures.trips += trips
         self.figures.trip_medians.append(median(trips))
         self.figures.burst.append(BURST / seconds)
         columns = (self.figures.worker_cpu, self.figures.client_cpu, self.figures.redis_cpu)
@@ -108,11 +105,19 @@ class System:
         """Those inside scripts among them."""
         return sum(int(one["calls"]) for one in self.server.client.info("commandstats").values())
 
-    def chain(self, what: str = "chain") -> list[float]:
-        """Milliseconds of chains of three."""
+    def chain(self) -> None:
+        """Chains of three."""
         with self.awake("chain"):
-            found: list[float] = self.client.ask(what, CHAIN)
-            return found
+            self._trips("chain", CHAIN)
+
+    def _trips(self, what: str, count: int) -> list[float]:
+        """Milliseconds of trips; this cluster's that are followed come between two halves, neither warmer nor colder."""
+        trips: list[float] = self.client.ask(what, count // 2)
+        if self.name == OURS:
+            self.figures.followed += self.client.ask(f"{what}_followed", count)
+        trips += self.client.ask(what, count - count // 2)
+        self.figures.trips += trips
+        return trips
 
     def close(self) -> None:
         """Leave nothing."""
@@ -241,16 +246,8 @@ def measure(folder: Path) -> Section:
         _rounds(systems, section, System.round)
         _report(section, systems)
     with _all(folder / "chain", _chains(), section, "chain") as systems:
-        chains = {system.name: list[float]() for system in systems} | {FOLLOWED: []}
-
-        def take(system: System) -> None:
-            chains[system.name].extend(system.chain())
-            if system.name == OURS:
-                chains[FOLLOWED].extend(system.chain("chain_followed"))
-
-        _rounds(systems, section, take)
-        names = {system.name for system in systems} | {FOLLOWED}
-        _report_chains(section, {name: trips for name, trips in chains.items() if name in names})
+        _rounds(systems, section, System.chain)
+        _report_chains(section, systems)
     return section
 
 
@@ -326,15 +323,18 @@ def _report(section: Section, systems: list[System]) -> None:
     )
 
 
-def _report_chains(section: Section, chains: dict[str, list[float]]) -> None:
+def _report_chains(section: Section, systems: list[System]) -> None:
+    ours = next(system for system in systems if system.name == OURS).figures
+    chains = {system.name: system.figures.trips for system in systems} | {FOLLOWED: ours.followed}
     rows = [[name, *(number(quantile(trips, share)) for share in (0.5, 0.95, 0.99))] for name, trips in chains.items()]
     section.tables.append(Table("Three stages on three workers", ["system", "p50, ms", "p95", "p99"], rows))
-    section.figures["three_stages_ms_p50"] = median(chains[OURS])
-    section.figures["three_stages_followed_ms_p50"] = median(chains[FOLLOWED])
-    for name, trips in chains.items():
-        if name not in (OURS, FOLLOWED):
-            section.figures[f"three_stages_over_{_slug(name)}"] = round(median(chains[OURS]) / median(trips), 3)
-    section.at_most("three stages on three workers, p50", median(chains[OURS]), 5.0, " ms")
+    section.figures["three_stages_ms_p50"] = median(ours.trips)
+    section.figures["three_stages_followed_ms_p50"] = median(ours.followed)
+    for system in systems:
+        if system.name != OURS:
+            over = round(median(ours.trips) / median(system.figures.trips), 3)
+            section.figures[f"three_stages_over_{_slug(system.name)}"] = over
+    section.at_most("three stages on three workers, p50", median(ours.trips), 5.0, " ms")
     section.notes.append(
         "The cluster's three stages are a written turn without context or speech (start, generate, finish: two conductors "
         "and an llm worker) with an engine that takes no time: prompt, memory and events are real. The peers' stages are no-ops."

@@ -16,7 +16,7 @@ from tests.support.servers import free_port
 
 from .measures import Section
 
-SECONDS = 20
+SECONDS = 10
 
 
 def _family(home: Path) -> list[psutil.Process]:

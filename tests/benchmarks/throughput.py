@@ -23,11 +23,11 @@ from .stage import spoken_question, stage
 
 ROUNDS, EMBEDDINGS, RECORDINGS, QUERIES = (
     int(os.environ.get(f"BENCH_THROUGHPUT_{name}", default))
-    for name, default in {"ROUNDS": 2, "EMBEDDINGS": 2, "RECORDINGS": 24, "QUERIES": 200}.items()
+    for name, default in {"ROUNDS": 2, "EMBEDDINGS": 2, "RECORDINGS": 16, "QUERIES": 100}.items()
 )
 """`EMBEDDINGS`: that often in each round, for they take a second where others take five."""
 SENTENCE = "바닷가를 천천히 걷다가 친구를 만나 국수를 먹었다."
-EMBEDDED = {"sentences": (1, 16_384, 256), "passages": (17, 3072, 64)}
+EMBEDDED = {"sentences": (1, 16_384, 256), "passages": (17, 2048, 64)}
 """What is embedded: sentences in each text (17 are a chunk of knowledge), texts, and how many a job brings."""
 BATCHES = (64, 256)
 """Batch sizes that the library is tried with; the faster one of a round counts."""

@@ -24,7 +24,7 @@ from .stage import spoken_question, stage
 
 ROUNDS, SINGLES, SCRIPTED = (
     int(os.environ.get(f"BENCH_TURN_{name}", default))
-    for name, default in {"ROUNDS": 3, "SINGLES": 5, "SCRIPTED": 5}.items()
+    for name, default in {"ROUNDS": 3, "SINGLES": 5, "SCRIPTED": 3}.items()
 )
 LEVELS = (1, 4, 16)
 TOKEN_MS, SENTENCE_MS = 15, 400
