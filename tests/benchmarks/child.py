@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from shared.settings import ROOT
+from tests.support.waiting import until
 
 LOOK_S = 1.0
 """Seconds between two looks whether an answer can still come."""
@@ -74,20 +75,30 @@ class Group:
         self._signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """End all of it."""
+        """End all of it, and wait until it is gone: an engine's memory takes its time."""
         self._signal(signal.SIGCONT)
-        self._signal(signal.SIGKILL)
+        ended = self._signal(signal.SIGKILL)
         self.process.wait()
+        until(lambda: not any(map(_lives, ended)), f"{self.name} is gone", every_s=0.02)
 
-    def _signal(self, number: int) -> None:
-        for process in self.family():
+    def _signal(self, number: int) -> list[psutil.Process]:
+        family = self.family()
+        for process in family:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(number)
+        return family
 
     def check(self) -> None:
         """Raise with the end of the log if it has ended."""
         if self.process.poll() is not None:
             raise ChildEndedError(self.name, self.log)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 class ChildEndedError(RuntimeError):

@@ -20,7 +20,7 @@ from .peers.environment import Peers, ensure
 
 ROUNDS, TRIPS, BURST, CHAIN, WARM_UP = (
     int(os.environ.get(f"BENCH_HOPS_{name}", default))
-    for name, default in {"ROUNDS": 3, "TRIPS": 300, "BURST": 5000, "CHAIN": 100, "WARM_UP": 50}.items()
+    for name, default in {"ROUNDS": 3, "TRIPS": 200, "BURST": 5000, "CHAIN": 100, "WARM_UP": 50}.items()
 )
 OURS = "this cluster"
 FOLLOWED = f"{OURS}, every event followed"
