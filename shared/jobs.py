@@ -24,7 +24,7 @@ from .contracts.base import Fault
 from .contracts.catalog import CATALOG
 from .errors import InvalidRequest, JobNotFound, QueueFull
 from .keys import BATCH, Keys
-from .lane import POP, Calls, Hearing, Lane, OwnConnections
+from .lane import POP, WAIT, Calls, Hearing, Lane, OwnConnections
 from .settings import Settings
 from .signing import UNSIGNED, Signing
 
@@ -265,6 +265,13 @@ class Jobs:
         """The first list that has a message, with the next of it; None where all are empty; or Redis's error."""
         (answer,) = self._lane.call(self._carry, _pop(lists))
         return answer
+
+    def wait(self, lists: Sequence[str], seconds: float, count: int) -> Any:
+        """As `take`, up to `count` messages as soon as there are any; None when none comes within `seconds`."""
+        try:
+            return self._own.ask([(WAIT, seconds, len(lists), *lists, "RIGHT", "COUNT", count)])[0]
+        except redis.RedisError as error:
+            return error
 
     def report_all(self, reports: Sequence[tuple[Claim, Report]]) -> list[Verdict]:
         """Apply the reports of many attempts in one round trip; the verdicts, in order."""

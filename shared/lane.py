@@ -22,8 +22,8 @@ T = TypeVar("T")
 Calls = Sequence[tuple[str, Sequence[Any]]]
 """Names of scripts, or `POP`, with their arguments."""
 
-POP = "LMPOP"
-"""The command that takes a message. Its answer stays bytes: nobody knows who wrote them."""
+POP, WAIT = "LMPOP", "BLMPOP"
+"""What takes messages, now and as soon as there are any. They stay bytes: nobody knows who wrote them."""
 
 COMPANY, TRIPS = 4, 3
 """Callers that make a further trip worth its way, and how many trips are under way at a time."""
@@ -137,7 +137,7 @@ class Trip:
         connection, self._connection = self._connection, None
         sound = False
         try:
-            answers = [_answer(connection, undecoded=command[0] == POP) for command in self._commands]
+            answers = [_answer(connection, undecoded=command[0] in (POP, WAIT)) for command in self._commands]
             sound = not any(isinstance(answer, redis.RedisError) for answer in answers)
             self._answers = answers
         finally:

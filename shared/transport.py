@@ -5,8 +5,8 @@ Differences to Kombu's Redis channel (pinned version; `tests/contracts/test_tran
 - every popped message of the catalog's queues is checked before Celery sees it;
 - no `unacked` bookkeeping. The job record already recovers a message whose worker dies (see `shared.jobs`), and the
   stock restore on a lost connection is what runs jobs twice. An unclaimed message is handed back on the way out;
-- where messages stand in line, several are taken together (`BLMPOP`), and threads that are free take the next one
-  themselves (`workers.pool`): going round Celery's loop costs more than a message;
+- threads that are free wait for messages and take them themselves (`workers.pool`): going round Celery's loop costs
+  more than a message. Where there are none, as in a solo pool, or Redis does not allow it, the loop takes them;
 - the claim of a message's job is asked for before Celery is shown the message;
 - a Redis that is gone or refuses is asked again in short steps.
 """
@@ -56,6 +56,9 @@ PART, MANY = 4, 16
 The others get their part of the line so; a worker of few jobs, on whose engine each of them weighs, takes one.
 """
 
+LISTEN_S = 1.0
+"""Seconds that a thread waits for a message before it looks whether it still may."""
+
 REFUSED_S = 0.5
 """Seconds before asking a Redis again that refuses to give messages."""
 
@@ -79,10 +82,15 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
     _takes_several = True
     _several = False
     """What is being waited for may come as several messages."""
-    _threads_take = True
+    lets_threads_take = True
+    """Redis allows it."""
+    _listened = False
+    """They do."""
     _turns = itertools.count()
 
     def _brpop_start(self, timeout: float | None = None) -> None:
+        if self._listened and self.lets_threads_take and not self._others:
+            return
         count = self._at_once()
         self._several = count > 1
         if not self._several:
@@ -99,15 +107,23 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
 
     def _at_once(self) -> int:
         """How many messages may come together."""
-        if not self._takes_several or any(queue not in QUEUES for queue in self._active_queues):
+        if not self._takes_several or self._others:
             return 1
-        room, places = int(self.qos.can_consume_max_estimate() or 0), int(self.qos.prefetch_count)
-        return min(room, MANY, max(1, places // PART))
+        return self._part(int(self.qos.can_consume_max_estimate() or 0))
+
+    @property
+    def _others(self) -> bool:
+        """Queues are consumed that are none of the catalog's."""
+        return any(queue not in QUEUES for queue in self._active_queues)
+
+    def _part(self, room: int) -> int:
+        """What this worker takes of a line at a time."""
+        return min(room, MANY, max(1, int(self.qos.prefetch_count) // PART))
 
     def _brpop_read(self, **options: Any) -> bool:
         try:
             key, messages = self._popped(options)
-            queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
+            queue = self._queue_of(key)
             self._queue_cycle.rotate(queue)
             for message in self._read(messages, queue):
                 self.connection._deliver(message, queue)
@@ -161,19 +177,35 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
         if not self._sound(found):
             return None
         key, (raw,) = found
-        payload = _guard(raw, bytes_to_str(key).rsplit(self.sep, 1)[0])
-        if payload is None:
-            return None
+        payload = _guard(raw, self._queue_of(key))
+        return None if payload is None else self._delivered(payload)
+
+    def listen(self, room: int) -> list[Any]:
+        """For a thread that is free: messages, not more than `room`, as soon as there are any; they count as delivered.
+
+        None after `LISTEN_S`, or where Redis has trouble.
+        """
+        self._listened = True
+        lists = self.lists()
+        found: Any = connection.jobs().wait(lists, LISTEN_S, self._part(room)) if lists else None
+        if self._sound(found):
+            key, raws = found
+            return [self._delivered(payload) for payload in self._read(raws, self._queue_of(key))]
+        if not lists or isinstance(found, redis.RedisError):
+            time.sleep(REFUSED_S)
+        return []
+
+    def _delivered(self, payload: dict[str, Any]) -> Any:
         message = self.Message(payload, channel=self)
         self.qos.append(message, message.delivery_tag)
         return message
 
-    def lists(self) -> list[str]:
-        """Where threads take from: an interactive message of any queue before a batch one, and queues in turn.
+    def _queue_of(self, key: bytes) -> str:
+        return str(bytes_to_str(key).rsplit(self.sep, 1)[0])
 
-        None while there are threads to spare: then the loop itself takes messages.
-        """
-        if self.qos.can_consume() or not self._threads_take:
+    def lists(self) -> list[str]:
+        """Where threads take from: an interactive message of any queue before a batch one, and queues in turn."""
+        if not self.lets_threads_take:
             return []
         queues = [queue for queue in tuple(self._active_queues) if queue in QUEUES]
         turn = next(self._turns) % max(1, len(queues))
@@ -183,7 +215,7 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
     def _sound(self, answer: Any) -> bool:
         """Not where Redis has trouble, of which Celery's loop hears as well, or does not know or allow this."""
         if isinstance(answer, redis.ResponseError):
-            self._threads_take = not _unavailable(answer)
+            self.lets_threads_take = not _unavailable(answer)
         return bool(answer) and not isinstance(answer, redis.RedisError)
 
     def _restore(self, message: Any, leftmost: bool = False) -> None:  # noqa: ARG002 - Kombu's signature
@@ -237,28 +269,10 @@ class GuardedSentinelChannel(GuardedChannel, kombu_redis.SentinelChannel):  # ty
         return manager.master_for(endpoint.service, redis.Redis).connection_pool
 
 
-class _KnownReaders:
-    """An event loop for a transport that hands in its sockets at every turn: those that it has are let be."""
-
-    def __init__(self, loop: Any) -> None:
-        self._loop = loop
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
-
-    def add_reader(self, fd: int, callback: Callable[..., Any], *args: Any) -> None:
-        if self._loop.readers.get(fd) != (callback, args):
-            self._loop.add_reader(fd, callback, *args)
-
-
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
     """Kombu's Redis transport over guarded channels."""
 
     Channel = GuardedChannel
-
-    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """As Kombu's."""
-        super().register_with_event_loop(connection, _KnownReaders(loop))
 
 
 class SentinelTransport(Transport, kombu_redis.SentinelTransport):  # type: ignore[misc]

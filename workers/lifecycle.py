@@ -29,6 +29,7 @@ from shared.protocols import Engine
 from shared.runtime import engines
 from shared.settings import settings
 
+from .pool import LinePool
 from .roles import Role
 
 log = logging.getLogger("maeari.worker")
@@ -182,11 +183,11 @@ def run(role: Role, name: str) -> None:
     app.steps["worker"].add(step)
     # Celery starts steps in the order of `requires`: engines before the pool, and so stopped after it.
     components.Pool.requires = (*(components.Pool.requires or ()), step)
-    app.conf.worker_consumer = "workers.pool:LineConsumer"
 
     @signals.worker_ready.connect(weak=False)
     def _ready(sender: Any, **_: Any) -> None:
-        sender.pool.consumer = sender
+        if isinstance(sender.pool, LinePool):
+            sender.pool.listen_for(sender)
         gc.collect()
         gc.freeze()  # the libraries and engines stay; looking through them again took some 7 % of a busy worker's time
         herald.become("ready")

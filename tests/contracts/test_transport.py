@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import inspect
+import threading
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -348,6 +349,38 @@ def test_a_free_thread_that_finds_redis_gone_leaves_it_to_the_loop(
         broken.setattr(jobs._own, "ask", _raise_connection_error)
         assert line.take(line.lists) is None
     assert line.take(line.lists).headers["id"] == "j1"
+
+
+def test_a_free_thread_waits_and_gets_of_a_line_what_there_is_room_for(line: Any, jobs: Jobs) -> None:
+    line.basic_qos(0, 16, False)
+    for number in range(6):
+        tenant = {"tenant": f"t{number}"}
+        jobs.enqueue(Entry(f"j{number}", "rag.embed", REQUEST | tenant, tenant=f"t{number}"))
+    told = [[message.headers["id"] for message in line.listen(room)] for room in (1, 16, 16)]
+    assert told == [["j0"], ["j1", "j2", "j3", "j4"], ["j5"]], "a quarter of its places at a time"
+    assert len(line.qos._delivered) == 6
+    threading.Timer(0.2, lambda: jobs.enqueue(Entry("late", "rag.embed", REQUEST, tenant="acme"))).start()
+    assert until(lambda: line.listen(16), "it comes")[0].headers["id"] == "late"
+    jobs.client.lpush("rag", '{"no": "message"}')
+    assert line.listen(16) == [] and jobs.dead()
+
+
+def test_the_loop_asks_for_nothing_while_threads_wait(line: Any, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "LISTEN_S", 0.01)
+    monkeypatch.setattr(transport, "REFUSED_S", 0.01)
+    started: list[Any] = []
+    monkeypatch.setattr(stock.Channel, "_brpop_start", lambda *_: started.append("asked"))
+    line.basic_qos(0, 1, False)
+    line._brpop_start()
+    line.listen(1)
+    line._brpop_start()
+    assert started == ["asked"], "only before"
+    monkeypatch.setattr(jobs._own, "ask", _raise_connection_error)
+    assert line.listen(1) == [] and line.lets_threads_take, "threads ask again"
+    monkeypatch.setattr(jobs._own, "ask", lambda _: [redis.exceptions.NoPermissionError("no")])
+    assert line.listen(1) == [] and line.lists() == []
+    line._brpop_start()
+    assert started == ["asked"] * 2 and not line.lets_threads_take, "the loop takes over"
 
 
 def ended(jobs: Jobs, job_id: str) -> None:

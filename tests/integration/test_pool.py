@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from celery import Celery
 from celery.worker import state
-from kombu.transport.virtual import QoS
 
 import celeryconfig
 from tests.support.scripted import ScriptedCluster
 from tests.support.servers import IN_MEMORY, RedisServer
 from tests.support.waiting import until
-from workers.pool import LineConsumer, LinePool
+from workers.pool import LinePool
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -50,29 +51,56 @@ def test_a_line_is_worked_off_by_the_threads_and_counted_by_celery(tmp_path: Pat
         cluster.close()
 
 
-@pytest.mark.parametrize(("under_way", "looks_round"), [(1, False), (2, False), (3, True), (4, True)])
-def test_the_loop_is_woken_for_room_that_it_may_wait_for(under_way: int, looks_round: bool) -> None:
-    qos = QoS(SimpleNamespace(do_restore=False), prefetch_count=3)
-    for tag in range(under_way):
-        qos.append("message", tag)
-    woken: list[object] = []
-    consumer = LineConsumer.__new__(LineConsumer)
-    consumer._counting = threading.Lock()
-    consumer.task_consumer = SimpleNamespace(channel=SimpleNamespace(qos=qos))
-    consumer.hub = SimpleNamespace(call_soon=woken.append)
-    consumer.call_soon_ack(qos.ack, 0)
-    assert bool(woken) == looks_round
-    assert qos.can_consume_max_estimate() == max(0, 4 - under_way)
-
-
 class _Line:
-    """A channel whose messages stand in line."""
+    """A channel whose messages come when the test says so."""
+
+    lets_threads_take = True
+
+    def __init__(self) -> None:
+        self.came: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
+        self.rooms: list[int] = []
+        """Of those who listened."""
 
     def lists(self) -> list[str]:
         return ["rag", "rag:9"]
 
-    def take(self, lists: object) -> None:
+    def take(self, lists_now: Callable[[], Sequence[str]]) -> None:
         """Nothing stands in it any more."""
+        lists_now()
+
+    def listen(self, room: int) -> list[Any]:
+        self.rooms.append(room)
+        try:
+            return self.came.get(timeout=0.05)
+        except queue.Empty:
+            return []
+
+
+class _Message:
+    """Runs `body`."""
+
+    def __init__(self, body: Callable[[], object]) -> None:
+        self.headers = {"task": "any"}
+        self.body = body
+        self.acknowledged: list[bool] = []
+        self.returned = False
+
+    def ack_log_error(self, *_: object) -> None:
+        self.acknowledged.append(True)
+
+    reject_log_error = ack = ack_log_error
+
+    def requeue(self) -> None:
+        self.returned = True
+
+
+def connected(pool: LinePool, line: _Line) -> SimpleNamespace:
+    """Celery's consumer of a line."""
+
+    def handle(message: _Message, *_: object) -> None:
+        pool.on_apply(message.body, (), {}, callback=message.ack_log_error)
+
+    return SimpleNamespace(task_consumer=SimpleNamespace(channel=line), strategies={"any": handle})
 
 
 @pytest.fixture
@@ -90,7 +118,7 @@ def run(pool: LinePool, target: Callable[..., object], *args: object) -> None:
 
 def test_a_worker_that_is_to_stop_asks_for_no_further_message(pool: LinePool, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pool._lists() == (), "nothing is connected yet"
-    pool.consumer = SimpleNamespace(task_consumer=SimpleNamespace(channel=_Line()))
+    pool._consumer = connected(pool, _Line())
     assert pool._lists() == ["rag", "rag:9"]
     for code in (0, 1, True):  # 0 is the exit code of a worker with which all is well
         monkeypatch.setattr(state, "should_stop", code)
@@ -101,6 +129,61 @@ def test_a_worker_that_is_to_stop_asks_for_no_further_message(pool: LinePool, mo
         run(pool, go.wait, 60)
     assert pool._lists() == (), "what is here already comes first"
     go.set()
+
+
+def test_one_thread_listens_and_leaves_that_to_the_next_when_it_has_a_message(pool: LinePool) -> None:
+    line, gates = _Line(), [threading.Event(), threading.Event()]
+    messages = [_Message(lambda gate=gate: gate.wait(60)) for gate in gates]  # type: ignore[misc]
+    pool.listen_for(connected(pool, line))
+    until(lambda: line.rooms, "somebody listens")
+    assert pool.info["threads"] == 1
+    line.came.put([messages[0]])
+    until(lambda: pool.info["threads"] == 2, "somebody else listens")
+    assert line.rooms[0] == 2 and until(lambda: line.rooms[-1] == 1, "there is room for one")
+    assert pool._lists() == (), "where somebody listens nothing stands in line"
+    line.came.put([messages[1]])
+    until(lambda: not pool._listening, "both are at work")
+    assert pool._lists() == ["rag", "rag:9"], "who is done first looks for a further message"
+    for gate in gates:
+        gate.set()
+    until(lambda: [message.acknowledged for message in messages] == [[True]] * 2, "both are done")
+    until(lambda: pool._listening, "somebody listens again")
+
+
+def test_messages_that_come_together_are_run_together(pool: LinePool) -> None:
+    line, both = _Line(), threading.Barrier(2)
+    messages = [_Message(lambda: both.wait(60)) for _ in range(2)]
+    pool.listen_for(connected(pool, line))
+    line.came.put(messages)
+    until(lambda: [message.acknowledged for message in messages] == [[True]] * 2, "each had a thread")
+
+
+def test_what_comes_when_a_worker_is_to_stop_goes_back(pool: LinePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    line, ran = _Line(), list[str]()
+    message = _Message(lambda: ran.append("ran"))
+    pool.listen_for(connected(pool, line))
+    until(lambda: line.rooms, "somebody listens")
+
+    def listen(_: int) -> list[Any]:
+        monkeypatch.setattr(state, "should_stop", 0)
+        return [message]
+
+    monkeypatch.setattr(line, "listen", listen)
+    until(lambda: message.returned, "it is given back")
+    until(lambda: len(pool._free) == 1, "nobody listens any more")
+    assert not ran and not pool._listening
+
+
+def test_nobody_listens_where_redis_does_not_let_threads_take(pool: LinePool) -> None:
+    line = _Line()
+    pool.listen_for(connected(pool, line))
+    until(lambda: line.rooms, "somebody listens")
+    line.lets_threads_take = False
+    line.came.put([])
+    done = threading.Event()
+    run(pool, done.set)
+    assert done.wait(60), "the loop's own are run"
+    until(lambda: not pool._listening, "nobody listens")
 
 
 def test_as_many_threads_as_the_pool_has_places_and_the_last_one_goes_on_first(pool: LinePool) -> None:
