@@ -180,20 +180,27 @@ class GuardedChannel(kombu_redis.Channel):  # type: ignore[misc]
         payload = _guard(raw, self._queue_of(key))
         return None if payload is None else self._delivered(payload)
 
-    def listen(self, room: int) -> list[Any]:
+    def listen(self, room: int, wanted: Callable[[], bool]) -> list[Any]:
         """For a thread that is free: messages, not more than `room`, as soon as there are any; they count as delivered.
 
-        None after `LISTEN_S`, or where Redis has trouble.
+        None after `LISTEN_S`, or where Redis has trouble. What is not `wanted` any more when it comes goes back.
         """
         self._listened = True
         lists = self.lists()
         found: Any = connection.jobs().wait(lists, LISTEN_S, self._part(room)) if lists else None
         if self._sound(found):
             key, raws = found
-            return [self._delivered(payload) for payload in self._read(raws, self._queue_of(key))]
+            if wanted():
+                return [self._delivered(payload) for payload in self._read(raws, self._queue_of(key))]
+            for raw in reversed(raws):  # each to the head of the line
+                self._give_back(_guard(raw, self._queue_of(key)))
         if not lists or isinstance(found, redis.RedisError):
             time.sleep(REFUSED_S)
         return []
+
+    def _give_back(self, payload: dict[str, Any] | None) -> None:
+        if payload is not None:
+            self._restore(self.Message(payload, channel=self))
 
     def _delivered(self, payload: dict[str, Any]) -> Any:
         message = self.Message(payload, channel=self)

@@ -27,7 +27,7 @@ log = logging.getLogger("maeari.worker")
 _UNRUN = "a message could not be run; its record brings it back"
 
 PAUSE_S = 0.1
-"""Seconds between two looks whether Celery is connected again."""
+"""Seconds between two looks whether Celery is connected again, and after what should not happen."""
 
 
 class _Call(NamedTuple):
@@ -147,6 +147,7 @@ class LinePool(TaskPool):
                 seat.work()
             except BaseException:
                 log.exception(_UNRUN)
+                time.sleep(PAUSE_S)
             if self._rests(seat):
                 seat.bell.acquire()
 
@@ -202,10 +203,6 @@ class LinePool(TaskPool):
                 messages = self._heard()
         finally:
             self._listening = False
-        if self._ends():
-            for message in messages:
-                message.requeue()
-            return
         if messages:
             for message in messages[1:]:
                 self._request(message)
@@ -220,7 +217,7 @@ class LinePool(TaskPool):
             return []
         with self._seating:
             room = 1 + len(self._free) + self.limit - len(self._threads)
-        heard: list[Any] = channel.listen(room)
+        heard: list[Any] = channel.listen(room, self._wants_listener)
         return heard
 
     def _lists(self) -> Sequence[str]:

@@ -351,18 +351,35 @@ def test_a_free_thread_that_finds_redis_gone_leaves_it_to_the_loop(
     assert line.take(line.lists).headers["id"] == "j1"
 
 
+def wanted() -> bool:
+    """The worker goes on."""
+    return True
+
+
 def test_a_free_thread_waits_and_gets_of_a_line_what_there_is_room_for(line: Any, jobs: Jobs) -> None:
     line.basic_qos(0, 16, False)
     for number in range(6):
         tenant = {"tenant": f"t{number}"}
         jobs.enqueue(Entry(f"j{number}", "rag.embed", REQUEST | tenant, tenant=f"t{number}"))
-    told = [[message.headers["id"] for message in line.listen(room)] for room in (1, 16, 16)]
+    told = [[message.headers["id"] for message in line.listen(room, wanted)] for room in (1, 16, 16)]
     assert told == [["j0"], ["j1", "j2", "j3", "j4"], ["j5"]], "a quarter of its places at a time"
     assert len(line.qos._delivered) == 6
     threading.Timer(0.2, lambda: jobs.enqueue(Entry("late", "rag.embed", REQUEST, tenant="acme"))).start()
-    assert until(lambda: line.listen(16), "it comes")[0].headers["id"] == "late"
+    assert until(lambda: line.listen(16, wanted), "it comes")[0].headers["id"] == "late"
     jobs.client.lpush("rag", '{"no": "message"}')
-    assert line.listen(16) == [] and jobs.dead()
+    assert line.listen(16, wanted) == [] and jobs.dead()
+
+
+def test_what_a_thread_gets_when_its_worker_is_to_stop_goes_back_without_having_been_claimed(
+    line: Any, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "_impatient", lambda: jobs)
+    line.basic_qos(0, 16, False)
+    for number in range(2):
+        jobs.enqueue(Entry(f"j{number}", "rag.embed", REQUEST | {"tenant": f"t{number}"}, tenant=f"t{number}"))
+    assert line.listen(16, lambda: False) == [] and not line.qos._delivered
+    assert [jobs.client.hget(jobs.keys.job(f"j{number}"), "attempts") for number in range(2)] == ["0", "0"]
+    assert [message.headers["id"] for message in line.listen(16, wanted)] == ["j0", "j1"], "in their order"
 
 
 def test_the_loop_asks_for_nothing_while_threads_wait(line: Any, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,13 +389,13 @@ def test_the_loop_asks_for_nothing_while_threads_wait(line: Any, jobs: Jobs, mon
     monkeypatch.setattr(stock.Channel, "_brpop_start", lambda *_: started.append("asked"))
     line.basic_qos(0, 1, False)
     line._brpop_start()
-    line.listen(1)
+    line.listen(1, wanted)
     line._brpop_start()
     assert started == ["asked"], "only before"
     monkeypatch.setattr(jobs._own, "ask", _raise_connection_error)
-    assert line.listen(1) == [] and line.lets_threads_take, "threads ask again"
+    assert line.listen(1, wanted) == [] and line.lets_threads_take, "threads ask again"
     monkeypatch.setattr(jobs._own, "ask", lambda _: [redis.exceptions.NoPermissionError("no")])
-    assert line.listen(1) == [] and line.lists() == []
+    assert line.listen(1, wanted) == [] and line.lists() == []
     line._brpop_start()
     assert started == ["asked"] * 2 and not line.lets_threads_take, "the loop takes over"
 

@@ -68,7 +68,7 @@ class _Line:
         """Nothing stands in it any more."""
         lists_now()
 
-    def listen(self, room: int) -> list[Any]:
+    def listen(self, room: int, _: object) -> list[Any]:
         self.rooms.append(room)
         try:
             return self.came.get(timeout=0.05)
@@ -83,15 +83,11 @@ class _Message:
         self.headers = {"task": "any"}
         self.body = body
         self.acknowledged: list[bool] = []
-        self.returned = False
 
     def ack_log_error(self, *_: object) -> None:
         self.acknowledged.append(True)
 
     reject_log_error = ack = ack_log_error
-
-    def requeue(self) -> None:
-        self.returned = True
 
 
 def connected(pool: LinePool, line: _Line) -> SimpleNamespace:
@@ -158,20 +154,21 @@ def test_messages_that_come_together_are_run_together(pool: LinePool) -> None:
     until(lambda: [message.acknowledged for message in messages] == [[True]] * 2, "each had a thread")
 
 
-def test_what_comes_when_a_worker_is_to_stop_goes_back(pool: LinePool, monkeypatch: pytest.MonkeyPatch) -> None:
-    line, ran = _Line(), list[str]()
-    message = _Message(lambda: ran.append("ran"))
-    pool.listen_for(connected(pool, line))
-    until(lambda: line.rooms, "somebody listens")
+def test_what_is_claimed_when_a_worker_is_told_to_stop_is_run(pool: LinePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    line, wanted = _Line(), list[bool]()
+    messages = [_Message(lambda: None) for _ in range(3)]  # more than there are threads
 
-    def listen(_: int) -> list[Any]:
+    def listen(_: int, still: Callable[[], bool]) -> list[Any]:
+        wanted.append(still())
         monkeypatch.setattr(state, "should_stop", 0)
-        return [message]
+        wanted.append(still())
+        return messages
 
     monkeypatch.setattr(line, "listen", listen)
-    until(lambda: message.returned, "it is given back")
-    until(lambda: len(pool._free) == 1, "nobody listens any more")
-    assert not ran and not pool._listening
+    pool.listen_for(connected(pool, line))
+    until(lambda: [message.acknowledged for message in messages] == [[True]] * 3, "all are run")
+    until(lambda: len(pool._free) == pool.info["threads"], "nobody listens any more")
+    assert wanted == [True, False] and not pool._listening
 
 
 def test_nobody_listens_where_redis_does_not_let_threads_take(pool: LinePool) -> None:
