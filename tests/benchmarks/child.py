@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from shared.settings import ROOT
+from tests.support.processes import lives
 from tests.support.waiting import until
 
 LOOK_S = 1.0
@@ -79,7 +80,7 @@ class Group:
         self._signal(signal.SIGCONT)
         ended = self._signal(signal.SIGKILL)
         self.process.wait()
-        until(lambda: not any(map(_lives, ended)), f"{self.name} is gone", every_s=0.02)
+        until(lambda: not any(map(lives, ended)), f"{self.name} is gone", every_s=0.02)
 
     def _signal(self, number: int) -> list[psutil.Process]:
         family = self.family()
@@ -92,13 +93,6 @@ class Group:
         """Raise with the end of the log if it has ended."""
         if self.process.poll() is not None:
             raise ChildEndedError(self.name, self.log)
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 class ChildEndedError(RuntimeError):

@@ -15,7 +15,8 @@ import pytest
 from shared.errors import EngineDead, MaeariError
 from shared.settings import ROOT
 from tests.integration.conftest import configuration
-from tests.support.generation import ENDLESS, ask, cores_of, lives
+from tests.support.generation import ENDLESS, ask, cores_of
+from tests.support.processes import command, lives
 from tests.support.servers import RedisServer
 from tests.support.training import Workshop
 from tests.support.waiting import until
@@ -110,7 +111,7 @@ def test_the_core_ends_with_a_worker_that_is_killed_while_loading(
         assert worker.process is not None
         host = psutil.Process(worker.process.pid)
         spawned = until(
-            lambda: [c for c in host.children() if "spawn_main" in " ".join(c.cmdline())],
+            lambda: [c for c in host.children() if "spawn_main" in command(c)],
             "a core is spawned",
             timeout_s=600,
         )

@@ -21,6 +21,7 @@ from shared.errors import ConfigurationInvalid, InvalidRequest, JobCancelled, Un
 from shared.producer import Producer
 from shared.settings import ROOT
 from shared.versions import Registry
+from tests.support.processes import lives
 from tests.support.servers import RedisServer
 from tests.support.training import Workshop, make_workshop, whole_environment
 from tests.support.waiting import until
@@ -96,11 +97,6 @@ class Crew:
             self.producer.cancel(job_id)
         self.jobs.clear()
         until(lambda: not self.trainings(), "nothing trains any more")
-
-
-def lives(process: psutil.Process) -> bool:
-    """It has not ended, reaped or not."""
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 
 from shared.contracts.llm import GenerateRequest, Generation, Message, Sampling
+from tests.support.processes import command
 from workers.engines.generator import BatchingGenerator
 
 GREEDY = Sampling(temperature=0.0, max_tokens=32)
@@ -25,9 +26,4 @@ def ask(generator: BatchingGenerator, text: str = "안녕하세요", *, on_text:
 
 def cores_of(pid: int) -> set[psutil.Process]:
     """The engine cores that a process has."""
-    return {child for child in psutil.Process(pid).children() if "Engine" in child.name() and lives(child)}
-
-
-def lives(process: psutil.Process) -> bool:
-    """Whether it still runs."""
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return {child for child in psutil.Process(pid).children() if "Engine" in command(child)}
