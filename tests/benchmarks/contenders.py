@@ -31,7 +31,7 @@ SINGLES = int(os.environ.get("BENCH_GENERATION_SINGLES", "6"))
 """Jobs one after another in a round of single ones."""
 SWEEP = tuple(Batch(level, 64, streamed=True) for level in LEVELS)
 AIMED = Batch(LEVELS[-1], 128, streamed=False)
-"""What targets speak of: a full batch of replies as long as vLLM's own benchmark has them by default."""
+"""What decides where adapters are computed alike: a full batch of replies as long as vLLM's own benchmark has them by default."""
 WARM, WARM_TOKENS = 32, 16
 """Jobs that run before a batch is measured, as many as it has up to this: what was frozen has to come back to its caches."""
 START_LIMIT_S = 90
